@@ -1,0 +1,107 @@
+//! Developer commands: tests on real ZFS in a virtual machine, lints, benchmarks.
+
+mod bench;
+mod cache;
+mod command;
+mod console;
+mod demo;
+mod host;
+mod image;
+mod libtest;
+mod lines;
+mod lint;
+mod mirror;
+mod msrv;
+mod payload;
+mod process;
+mod progress;
+mod qemu;
+mod suite;
+mod sysroot;
+mod terminal;
+mod test;
+mod tree;
+mod vm;
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use anyhow::Result;
+use clap::{Parser, Subcommand};
+
+use crate::cache::Cache;
+
+/// Developer commands of zfs-txn.
+#[derive(Debug, Parser)]
+#[command(name = "cargo xtask")]
+struct Arguments {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Run a command, or without one a root shell, in a virtual machine with ZFS.
+    Vm {
+        /// The OpenZFS release line.
+        #[arg(long, default_value = "2.3")]
+        zfs: String,
+        /// The longest that the command may take, in seconds.
+        #[arg(long, default_value_t = 1800)]
+        timeout: u64,
+        /// A raw disk image to attach; what is written to it stays. The first one is /dev/vdc.
+        #[arg(long = "disk", value_name = "FILE")]
+        disks: Vec<PathBuf>,
+        /// The command and its arguments.
+        #[arg(last = true)]
+        command: Vec<String>,
+    },
+    /// Run all tests, those that need ZFS in a virtual machine.
+    Test {
+        /// The OpenZFS release line.
+        #[arg(long, default_value = "2.3")]
+        zfs: String,
+        /// Only the tests whose name contains this.
+        filter: Option<String>,
+    },
+    /// Check format, lints, documentation and the oldest supported compiler.
+    Lint,
+    /// Publish a directory, by default this project's sources, in a virtual machine.
+    Demo {
+        /// The OpenZFS release line.
+        #[arg(long, default_value = "2.3")]
+        zfs: String,
+        /// The directory to copy into the virtual machine.
+        dir: Option<PathBuf>,
+    },
+    /// Run the benchmarks in a virtual machine.
+    Bench {
+        /// The OpenZFS release line.
+        #[arg(long, default_value = "2.3")]
+        zfs: String,
+    },
+}
+
+fn main() -> ExitCode {
+    match run(Arguments::parse().command) {
+        Ok(code) => code,
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(command: Command) -> Result<ExitCode> {
+    let cache = Cache::open()?;
+    host::prepare(&cache)?;
+    match command {
+        Command::Vm { zfs, timeout, disks, command } => {
+            command::run(&cache, lines::find(&zfs)?, timeout, &disks, &command)
+        }
+        Command::Test { zfs, filter } => test::run(&cache, lines::find(&zfs)?, filter.as_deref()),
+        Command::Lint => lint::run(&cache, &lines::LINES[0]),
+        Command::Demo { zfs, dir } => demo::run(&cache, lines::find(&zfs)?, dir.as_deref()),
+        Command::Bench { zfs } => bench::run(&cache, lines::find(&zfs)?),
+    }
+}

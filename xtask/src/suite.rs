@@ -1,0 +1,106 @@
+//! The test programs: which there are, what they list, and where each test runs.
+
+use std::path::PathBuf;
+
+use anyhow::{Context, Result};
+
+use crate::libtest;
+use crate::process;
+use crate::progress::Step;
+use crate::sysroot::{self, Artefact};
+use crate::tree::Root;
+
+/// A path segment of unit tests that need ZFS.
+const NEEDS_ZFS: &str = "on_zfs";
+/// The integration test that needs ZFS as a whole.
+const ZFS_SUITE: &str = "zfs";
+
+/// Tests of one program that run in one place.
+#[derive(Debug)]
+pub(crate) struct Suite {
+    /// The program.
+    pub(crate) program: PathBuf,
+    /// Whether it is linked against the root tree's libraries.
+    pub(crate) for_guest: bool,
+    /// The tests to run.
+    pub(crate) names: Vec<String>,
+}
+
+/// All test programs, by where their tests run.
+#[derive(Debug, Default)]
+pub(crate) struct Suites {
+    /// On this machine.
+    pub(crate) host: Vec<Suite>,
+    /// In the virtual machine.
+    pub(crate) vm: Vec<Suite>,
+    /// Programs of the package, which integration tests may start.
+    pub(crate) programs: Vec<PathBuf>,
+}
+
+/// Builds all test programs and sorts out the tests that `filter` keeps.
+pub(crate) fn collect(root: &Root, target: &str, filter: Option<&str>) -> Result<Suites> {
+    let step = Step::begin_quiet("building the tests");
+    let ours = sysroot::build(sysroot::guest_cargo(root, "test", target).arg("--no-run"))?;
+    let tools = sysroot::build(sysroot::cargo().args(["test", "--no-run", "--package", "xtask"]))?;
+    step.done();
+    let mut suites = Suites::default();
+    for (artefact, for_guest) in
+        ours.iter().map(|one| (one, true)).chain(tools.iter().map(|one| (one, false)))
+    {
+        let program = artefact.executable.clone();
+        if !artefact.is_test {
+            if artefact.kind == "bin" && for_guest {
+                suites.programs.push(program);
+            }
+            continue;
+        }
+        let (vm, host) = list(root, artefact, for_guest)?
+            .into_iter()
+            .filter(|name| filter.is_none_or(|filter| name.contains(filter)))
+            .partition::<Vec<_>, _>(|name| for_guest && needs_zfs(artefact, name));
+        for (names, place) in [(vm, &mut suites.vm), (host, &mut suites.host)] {
+            if !names.is_empty() {
+                place.push(Suite { program: program.clone(), for_guest, names });
+            }
+        }
+    }
+    Ok(suites)
+}
+
+/// Whether a test of `artefact` runs in the virtual machine.
+fn needs_zfs(artefact: &Artefact, name: &str) -> bool {
+    (artefact.kind == "test" && artefact.target == ZFS_SUITE)
+        || name.split("::").any(|segment| segment == NEEDS_ZFS)
+}
+
+fn list(root: &Root, artefact: &Artefact, for_guest: bool) -> Result<Vec<String>> {
+    let mut command = if for_guest {
+        sysroot::on_host(root, &artefact.executable)
+    } else {
+        process::bound(&artefact.executable)
+    };
+    let text = process::output(command.args(["--list", "--format", "terse"]))
+        .with_context(|| format!("listing the tests of {}", artefact.target))?;
+    Ok(libtest::listed(&text))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_test_runs_where_its_name_says() {
+        let artefact = |kind: &str, target: &str| Artefact {
+            target: target.to_owned(),
+            kind: kind.to_owned(),
+            executable: PathBuf::new(),
+            is_test: true,
+        };
+        let lib = artefact("lib", "zfs_txn");
+        assert!(needs_zfs(&lib, "txn::on_zfs::commit"));
+        assert!(!needs_zfs(&lib, "txn::on_zfs_name::parse"));
+        assert!(!needs_zfs(&lib, "zfs::tests::parse"));
+        assert!(needs_zfs(&artefact("test", "zfs"), "commit"));
+        assert!(!needs_zfs(&artefact("test", "abi"), "sizes"));
+    }
+}

@@ -1,0 +1,258 @@
+//! `cargo xtask test`: all tests, each where it belongs, none lost.
+
+use std::io::Read;
+use std::process::{Command, ExitCode, Stdio};
+use std::sync::mpsc::{self, RecvTimeoutError};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, bail};
+
+use crate::cache::Cache;
+use crate::command::{SILENCE, pass_on};
+use crate::libtest::{self, Lines, THREADS, Verdict, Watch};
+use crate::lines::Line;
+use crate::payload::{Payload, quote};
+use crate::progress::Step;
+use crate::suite::{self, Suite, Suites};
+use crate::tree::Root;
+use crate::vm::{Job, Machine, Stream};
+use crate::{process, sysroot};
+
+/// The longest that one program's tests may take on the host.
+const HOST_LIMIT: Duration = Duration::from_secs(15 * 60);
+/// The longest that all tests in the virtual machine may take.
+const VM_LIMIT: Duration = Duration::from_secs(60 * 60);
+/// The start of a line by which the guest's script tells which program runs.
+const MARK: &str = "@@xtask";
+
+/// Runs the tests that `filter` keeps, ending with the closing line.
+pub(crate) fn run(cache: &Cache, line: &Line, filter: Option<&str>) -> Result<ExitCode> {
+    let machine = Machine::prepare(cache, line)?;
+    let target = format!("vm-{}", line.zfs);
+    let suites = suite::collect(&machine.root, &target, filter)?;
+    let mut verdicts = Vec::new();
+    for suite in &suites.host {
+        verdicts.push(on_host(&machine.root, suite)?);
+    }
+    verdicts.push(doctests(&machine.root, &target, filter)?);
+    verdicts.extend(in_vm(cache, &machine, &suites)?);
+    if filter.is_none() && suites.vm.is_empty() {
+        verdicts.push(failure("no test ran in the virtual machine"));
+    }
+    Ok(close(verdicts))
+}
+
+/// Prints what failed and the closing line.
+fn close(mut verdicts: Vec<Verdict>) -> ExitCode {
+    if verdicts.iter().all(|verdict| verdict.passed == 0 && verdict.failed.is_empty()) {
+        verdicts.push(failure("no test ran at all"));
+    }
+    for verdict in verdicts.iter().filter(|verdict| !verdict.details.is_empty()) {
+        println!("\n{}", verdict.details);
+    }
+    let failed: Vec<_> = verdicts.iter().flat_map(|verdict| &verdict.failed).collect();
+    if !failed.is_empty() {
+        println!("\nfailed:");
+    }
+    for name in &failed {
+        println!("  {name}");
+    }
+    let passed: usize = verdicts.iter().map(|verdict| verdict.passed).sum();
+    println!("{passed} passed, {} failed", failed.len());
+    if failed.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+}
+
+fn failure(text: &str) -> Verdict {
+    Verdict { failed: vec![text.to_owned()], ..Verdict::default() }
+}
+
+/// The arguments that run exactly the tests `names`.
+fn exactly(names: &[String]) -> Vec<String> {
+    let mut arguments = vec![format!("--test-threads={THREADS}"), "--exact".to_owned()];
+    arguments.extend_from_slice(names);
+    arguments
+}
+
+fn on_host(root: &Root, suite: &Suite) -> Result<Verdict> {
+    let mut command = if suite.for_guest {
+        sysroot::on_host(root, &suite.program)
+    } else {
+        process::bound(&suite.program)
+    };
+    command.args(exactly(&suite.names));
+    watch(command, Watch::new("host", &suite.names))
+}
+
+fn doctests(root: &Root, target: &str, filter: Option<&str>) -> Result<Verdict> {
+    let cargo = || {
+        let mut command = sysroot::guest_cargo(root, "test", target);
+        command.args(["--quiet", "--doc", "--"]);
+        command
+    };
+    let step = Step::begin_quiet("listing the documentation's tests");
+    let text = process::output(cargo().args(["--list", "--format", "terse"]))?;
+    step.done();
+    let names: Vec<_> = libtest::listed(&text)
+        .into_iter()
+        .filter(|name| filter.is_none_or(|filter| name.contains(filter)))
+        .collect();
+    if names.is_empty() {
+        return Ok(Verdict::default());
+    }
+    let mut command = cargo();
+    // --quiet of cargo asks for dots instead of lines; rustdoc splits arguments at spaces, which
+    // the names have, so that only a filter can be passed on.
+    command.args(["--format", "pretty"]).args(filter);
+    watch(command, Watch::new("doc", &names))
+}
+
+/// Runs a test program here, within its limit.
+fn watch(mut command: Command, mut watch: Watch) -> Result<Verdict> {
+    command.stdin(Stdio::null()).stdout(Stdio::piped());
+    let mut child =
+        command.spawn().with_context(|| format!("starting {}", process::name(&command)))?;
+    let Some(mut stdout) = child.stdout.take() else { bail!("no output to read") };
+    let (sender, pieces) = mpsc::channel();
+    std::thread::spawn(move || {
+        let mut buffer = vec![0; 64 * 1024];
+        while let Ok(count @ 1..) = stdout.read(&mut buffer) {
+            if sender.send(buffer[..count].to_vec()).is_err() {
+                break;
+            }
+        }
+    });
+    let deadline = Instant::now() + HOST_LIMIT;
+    let mut lines = Lines::default();
+    loop {
+        match pieces.recv_timeout(deadline.saturating_duration_since(Instant::now())) {
+            Ok(bytes) => {
+                for shown in lines.feed(&bytes).iter().filter_map(|line| watch.line(line)) {
+                    println!("{shown}");
+                }
+            }
+            Err(RecvTimeoutError::Disconnected) => break,
+            Err(RecvTimeoutError::Timeout) => {
+                process::kill(&mut child);
+                return Ok(watch.verdict(None));
+            }
+        }
+    }
+    let status = process::wait(&mut child, deadline, || {})?;
+    Ok(watch.verdict(status.code()))
+}
+
+/// Runs all tests that need ZFS in one boot, one program after the other.
+fn in_vm(cache: &Cache, machine: &Machine, suites: &Suites) -> Result<Vec<Verdict>> {
+    if suites.vm.is_empty() {
+        return Ok(Vec::new());
+    }
+    let payload = Payload::new(cache, &script(suites))?;
+    for program in suites.vm.iter().map(|suite| &suite.program).chain(&suites.programs) {
+        payload.copy(program, &guest_path(program))?;
+    }
+    let mut watches: Vec<_> =
+        suites.vm.iter().map(|suite| (Watch::new("vm", &suite.names), None)).collect();
+    let mut current = None;
+    let mut lines = Lines::default();
+    let job = Job { disks: &[], limit: Some(VM_LIMIT), silence: Some(SILENCE), interactive: false };
+    let outcome = machine.run(&payload, &job, &mut |stream, bytes| {
+        if stream == Stream::Err {
+            return pass_on(stream, bytes);
+        }
+        for line in lines.feed(bytes) {
+            if let Some(mark) = Mark::read(&line) {
+                current = mark.end.is_none().then_some(mark.suite);
+                if let Some((watch, status)) = watches.get_mut(mark.suite) {
+                    watch.start();
+                    *status = mark.end;
+                }
+            } else if let Some((watch, _)) = current.and_then(|index| watches.get_mut(index)) {
+                if let Some(shown) = watch.line(&line) {
+                    println!("{shown}");
+                }
+            } else {
+                println!("{line}");
+            }
+        }
+        Ok(())
+    });
+    let mut verdicts: Vec<_> =
+        watches.into_iter().map(|(watch, status)| watch.verdict(status)).collect();
+    match outcome {
+        Ok(0) => {}
+        Ok(status) => verdicts.push(failure(&format!("vm    the job (exit status {status})"))),
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            verdicts.push(failure("vm    the virtual machine itself"));
+        }
+    }
+    Ok(verdicts)
+}
+
+/// Where a program of the host is in the payload.
+fn guest_path(program: &std::path::Path) -> String {
+    format!("bin/{}", program.file_name().unwrap_or_default().to_string_lossy())
+}
+
+/// Shell for the guest: runs the programs in order, telling which and how it ended.
+fn script(suites: &Suites) -> String {
+    let mut script = "cd\n".to_owned();
+    for program in &suites.programs {
+        // Integration tests know the package's programs by the path that cargo gave them.
+        let (path, guest) = (program.to_string_lossy(), guest_path(program));
+        let dir = program.parent().map(|dir| dir.to_string_lossy()).unwrap_or_default();
+        script += &format!(
+            "mkdir -p {0} && ln -s /payload/{guest} {1}\n",
+            quote([&*dir]),
+            quote([&*path])
+        );
+    }
+    for (index, suite) in suites.vm.iter().enumerate() {
+        let program = format!("/payload/{}", guest_path(&suite.program));
+        let arguments = exactly(&suite.names);
+        let words = std::iter::once(&*program).chain(arguments.iter().map(String::as_str));
+        script += &format!("echo '{MARK} begin {index}'\n{}\n", quote(words));
+        script += &format!("printf '\\n{MARK} end {index} %d\\n' $?\n");
+    }
+    script + "exit 0\n"
+}
+
+/// A line by which the guest's script tells which program runs.
+#[derive(Debug, PartialEq, Eq)]
+struct Mark {
+    suite: usize,
+    end: Option<i32>,
+}
+
+impl Mark {
+    fn read(line: &str) -> Option<Self> {
+        let mut words = line.strip_prefix(MARK)?.split_whitespace();
+        let kind = words.next()?;
+        let suite = words.next()?.parse().ok()?;
+        match kind {
+            "begin" => Some(Self { suite, end: None }),
+            "end" => Some(Self { suite, end: Some(words.next()?.parse().ok()?) }),
+            _ => None,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn marks_are_read() {
+        assert_eq!(Mark::read("@@xtask begin 1"), Some(Mark { suite: 1, end: None }));
+        assert_eq!(Mark::read("@@xtask end 0 101"), Some(Mark { suite: 0, end: Some(101) }));
+        assert_eq!(Mark::read("test a ... ok"), None);
+    }
+
+    #[test]
+    fn nothing_run_is_a_failure() {
+        assert_eq!(
+            format!("{:?}", close(vec![Verdict::default()])),
+            format!("{:?}", ExitCode::FAILURE)
+        );
+    }
+}
