@@ -1,0 +1,469 @@
+#[repr(C)] pub struct nvlist { _unused: [u8; 0], _pinned: ::core::marker::PhantomData<(*mut u8, ::core::marker::PhantomPinned)> }
+#[repr(C)] pub struct nvpair { _unused: [u8; 0], _pinned: ::core::marker::PhantomData<(*mut u8, ::core::marker::PhantomPinned)> }
+#[repr(C)] pub struct zfs_handle { _unused: [u8; 0], _pinned: ::core::marker::PhantomData<(*mut u8, ::core::marker::PhantomPinned)> }
+#[repr(C)] pub struct libzfs_handle { _unused: [u8; 0], _pinned: ::core::marker::PhantomData<(*mut u8, ::core::marker::PhantomPinned)> }
+
+pub const NV_ENCODE_NATIVE: u32 = 0;
+pub const NV_ENCODE_XDR: u32 = 1;
+pub const NV_UNIQUE_NAME: u32 = 1;
+impl boolean_t {
+    pub const B_FALSE: boolean_t = boolean_t(0);
+    pub const B_TRUE: boolean_t = boolean_t(1);
+}
+#[repr(transparent)]
+#[derive(Debug, Copy, Clone, Hash, PartialEq, Eq)]
+pub struct boolean_t(pub ::core::ffi::c_uint);
+pub type uchar_t = ::core::ffi::c_uchar;
+pub type uint_t = ::core::ffi::c_uint;
+impl data_type_t {
+    pub const DATA_TYPE_DONTCARE: data_type_t = data_type_t(-1);
+    pub const DATA_TYPE_UNKNOWN: data_type_t = data_type_t(0);
+    pub const DATA_TYPE_BOOLEAN: data_type_t = data_type_t(1);
+    pub const DATA_TYPE_BYTE: data_type_t = data_type_t(2);
+    pub const DATA_TYPE_INT16: data_type_t = data_type_t(3);
+    pub const DATA_TYPE_UINT16: data_type_t = data_type_t(4);
+    pub const DATA_TYPE_INT32: data_type_t = data_type_t(5);
+    pub const DATA_TYPE_UINT32: data_type_t = data_type_t(6);
+    pub const DATA_TYPE_INT64: data_type_t = data_type_t(7);
+    pub const DATA_TYPE_UINT64: data_type_t = data_type_t(8);
+    pub const DATA_TYPE_STRING: data_type_t = data_type_t(9);
+    pub const DATA_TYPE_BYTE_ARRAY: data_type_t = data_type_t(10);
+    pub const DATA_TYPE_INT16_ARRAY: data_type_t = data_type_t(11);
+    pub const DATA_TYPE_UINT16_ARRAY: data_type_t = data_type_t(12);
+    pub const DATA_TYPE_INT32_ARRAY: data_type_t = data_type_t(13);
+    pub const DATA_TYPE_UINT32_ARRAY: data_type_t = data_type_t(14);
+    pub const DATA_TYPE_INT64_ARRAY: data_type_t = data_type_t(15);
+    pub const DATA_TYPE_UINT64_ARRAY: data_type_t = data_type_t(16);
+    pub const DATA_TYPE_STRING_ARRAY: data_type_t = data_type_t(17);
+    pub const DATA_TYPE_HRTIME: data_type_t = data_type_t(18);
+    pub const DATA_TYPE_NVLIST: data_type_t = data_type_t(19);
+    pub const DATA_TYPE_NVLIST_ARRAY: data_type_t = data_type_t(20);
+    pub const DATA_TYPE_BOOLEAN_VALUE: data_type_t = data_type_t(21);
+    pub const DATA_TYPE_INT8: data_type_t = data_type_t(22);
+    pub const DATA_TYPE_UINT8: data_type_t = data_type_t(23);
+    pub const DATA_TYPE_BOOLEAN_ARRAY: data_type_t = data_type_t(24);
+    pub const DATA_TYPE_INT8_ARRAY: data_type_t = data_type_t(25);
+    pub const DATA_TYPE_UINT8_ARRAY: data_type_t = data_type_t(26);
+    pub const DATA_TYPE_DOUBLE: data_type_t = data_type_t(27);
+}
+#[repr(transparent)]
+#[derive(Debug, Copy, Clone, Hash, PartialEq, Eq)]
+pub struct data_type_t(pub ::core::ffi::c_int);
+pub type nvpair_t = nvpair;
+pub type nvlist_t = nvlist;
+impl zfs_type_t {
+    pub const ZFS_TYPE_INVALID: zfs_type_t = zfs_type_t(0);
+    pub const ZFS_TYPE_FILESYSTEM: zfs_type_t = zfs_type_t(1);
+    pub const ZFS_TYPE_SNAPSHOT: zfs_type_t = zfs_type_t(2);
+    pub const ZFS_TYPE_VOLUME: zfs_type_t = zfs_type_t(4);
+    pub const ZFS_TYPE_POOL: zfs_type_t = zfs_type_t(8);
+    pub const ZFS_TYPE_BOOKMARK: zfs_type_t = zfs_type_t(16);
+    pub const ZFS_TYPE_VDEV: zfs_type_t = zfs_type_t(32);
+}
+#[repr(transparent)]
+#[derive(Debug, Copy, Clone, Hash, PartialEq, Eq)]
+pub struct zfs_type_t(pub ::core::ffi::c_uint);
+impl zfs_errno_t {
+    pub const ZFS_ERR_CHECKPOINT_EXISTS: zfs_errno_t = zfs_errno_t(1024);
+    pub const ZFS_ERR_DISCARDING_CHECKPOINT: zfs_errno_t = zfs_errno_t(1025);
+    pub const ZFS_ERR_NO_CHECKPOINT: zfs_errno_t = zfs_errno_t(1026);
+    pub const ZFS_ERR_DEVRM_IN_PROGRESS: zfs_errno_t = zfs_errno_t(1027);
+    pub const ZFS_ERR_VDEV_TOO_BIG: zfs_errno_t = zfs_errno_t(1028);
+    pub const ZFS_ERR_IOC_CMD_UNAVAIL: zfs_errno_t = zfs_errno_t(1029);
+    pub const ZFS_ERR_IOC_ARG_UNAVAIL: zfs_errno_t = zfs_errno_t(1030);
+    pub const ZFS_ERR_IOC_ARG_REQUIRED: zfs_errno_t = zfs_errno_t(1031);
+    pub const ZFS_ERR_IOC_ARG_BADTYPE: zfs_errno_t = zfs_errno_t(1032);
+    pub const ZFS_ERR_WRONG_PARENT: zfs_errno_t = zfs_errno_t(1033);
+    pub const ZFS_ERR_FROM_IVSET_GUID_MISSING: zfs_errno_t = zfs_errno_t(1034);
+    pub const ZFS_ERR_FROM_IVSET_GUID_MISMATCH: zfs_errno_t = zfs_errno_t(1035);
+    pub const ZFS_ERR_SPILL_BLOCK_FLAG_MISSING: zfs_errno_t = zfs_errno_t(1036);
+    pub const ZFS_ERR_UNKNOWN_SEND_STREAM_FEATURE: zfs_errno_t = zfs_errno_t(1037);
+    pub const ZFS_ERR_EXPORT_IN_PROGRESS: zfs_errno_t = zfs_errno_t(1038);
+    pub const ZFS_ERR_BOOKMARK_SOURCE_NOT_ANCESTOR: zfs_errno_t = zfs_errno_t(1039);
+    pub const ZFS_ERR_STREAM_TRUNCATED: zfs_errno_t = zfs_errno_t(1040);
+    pub const ZFS_ERR_STREAM_LARGE_BLOCK_MISMATCH: zfs_errno_t = zfs_errno_t(1041);
+    pub const ZFS_ERR_RESILVER_IN_PROGRESS: zfs_errno_t = zfs_errno_t(1042);
+    pub const ZFS_ERR_REBUILD_IN_PROGRESS: zfs_errno_t = zfs_errno_t(1043);
+    pub const ZFS_ERR_BADPROP: zfs_errno_t = zfs_errno_t(1044);
+    pub const ZFS_ERR_VDEV_NOTSUP: zfs_errno_t = zfs_errno_t(1045);
+    pub const ZFS_ERR_NOT_USER_NAMESPACE: zfs_errno_t = zfs_errno_t(1046);
+    pub const ZFS_ERR_RESUME_EXISTS: zfs_errno_t = zfs_errno_t(1047);
+    pub const ZFS_ERR_CRYPTO_NOTSUP: zfs_errno_t = zfs_errno_t(1048);
+    pub const ZFS_ERR_RAIDZ_EXPAND_IN_PROGRESS: zfs_errno_t = zfs_errno_t(1049);
+    pub const ZFS_ERR_ASHIFT_MISMATCH: zfs_errno_t = zfs_errno_t(1050);
+    pub const ZFS_ERR_STREAM_LARGE_MICROZAP: zfs_errno_t = zfs_errno_t(1051);
+}
+#[repr(transparent)]
+#[derive(Debug, Copy, Clone, Hash, PartialEq, Eq)]
+pub struct zfs_errno_t(pub ::core::ffi::c_uint);
+impl lzc_dataset_type {
+    pub const LZC_DATSET_TYPE_ZFS: lzc_dataset_type = lzc_dataset_type(2);
+    pub const LZC_DATSET_TYPE_ZVOL: lzc_dataset_type = lzc_dataset_type(3);
+}
+#[repr(transparent)]
+#[derive(Debug, Copy, Clone, Hash, PartialEq, Eq)]
+pub struct lzc_dataset_type(pub ::core::ffi::c_uint);
+impl lzc_send_flags {
+    pub const LZC_SEND_FLAG_EMBED_DATA: lzc_send_flags = lzc_send_flags(1);
+    pub const LZC_SEND_FLAG_LARGE_BLOCK: lzc_send_flags = lzc_send_flags(2);
+    pub const LZC_SEND_FLAG_COMPRESS: lzc_send_flags = lzc_send_flags(4);
+    pub const LZC_SEND_FLAG_RAW: lzc_send_flags = lzc_send_flags(8);
+    pub const LZC_SEND_FLAG_SAVED: lzc_send_flags = lzc_send_flags(16);
+}
+#[repr(transparent)]
+#[derive(Debug, Copy, Clone, Hash, PartialEq, Eq)]
+pub struct lzc_send_flags(pub ::core::ffi::c_uint);
+impl zfs_error {
+    pub const EZFS_SUCCESS: zfs_error = zfs_error(0);
+    pub const EZFS_NOMEM: zfs_error = zfs_error(2000);
+    pub const EZFS_BADPROP: zfs_error = zfs_error(2001);
+    pub const EZFS_PROPREADONLY: zfs_error = zfs_error(2002);
+    pub const EZFS_PROPTYPE: zfs_error = zfs_error(2003);
+    pub const EZFS_PROPNONINHERIT: zfs_error = zfs_error(2004);
+    pub const EZFS_PROPSPACE: zfs_error = zfs_error(2005);
+    pub const EZFS_BADTYPE: zfs_error = zfs_error(2006);
+    pub const EZFS_BUSY: zfs_error = zfs_error(2007);
+    pub const EZFS_EXISTS: zfs_error = zfs_error(2008);
+    pub const EZFS_NOENT: zfs_error = zfs_error(2009);
+    pub const EZFS_BADSTREAM: zfs_error = zfs_error(2010);
+    pub const EZFS_DSREADONLY: zfs_error = zfs_error(2011);
+    pub const EZFS_VOLTOOBIG: zfs_error = zfs_error(2012);
+    pub const EZFS_INVALIDNAME: zfs_error = zfs_error(2013);
+    pub const EZFS_BADRESTORE: zfs_error = zfs_error(2014);
+    pub const EZFS_BADBACKUP: zfs_error = zfs_error(2015);
+    pub const EZFS_BADTARGET: zfs_error = zfs_error(2016);
+    pub const EZFS_NODEVICE: zfs_error = zfs_error(2017);
+    pub const EZFS_BADDEV: zfs_error = zfs_error(2018);
+    pub const EZFS_NOREPLICAS: zfs_error = zfs_error(2019);
+    pub const EZFS_RESILVERING: zfs_error = zfs_error(2020);
+    pub const EZFS_BADVERSION: zfs_error = zfs_error(2021);
+    pub const EZFS_POOLUNAVAIL: zfs_error = zfs_error(2022);
+    pub const EZFS_DEVOVERFLOW: zfs_error = zfs_error(2023);
+    pub const EZFS_BADPATH: zfs_error = zfs_error(2024);
+    pub const EZFS_CROSSTARGET: zfs_error = zfs_error(2025);
+    pub const EZFS_ZONED: zfs_error = zfs_error(2026);
+    pub const EZFS_MOUNTFAILED: zfs_error = zfs_error(2027);
+    pub const EZFS_UMOUNTFAILED: zfs_error = zfs_error(2028);
+    pub const EZFS_UNSHARENFSFAILED: zfs_error = zfs_error(2029);
+    pub const EZFS_SHARENFSFAILED: zfs_error = zfs_error(2030);
+    pub const EZFS_PERM: zfs_error = zfs_error(2031);
+    pub const EZFS_NOSPC: zfs_error = zfs_error(2032);
+    pub const EZFS_FAULT: zfs_error = zfs_error(2033);
+    pub const EZFS_IO: zfs_error = zfs_error(2034);
+    pub const EZFS_INTR: zfs_error = zfs_error(2035);
+    pub const EZFS_ISSPARE: zfs_error = zfs_error(2036);
+    pub const EZFS_INVALCONFIG: zfs_error = zfs_error(2037);
+    pub const EZFS_RECURSIVE: zfs_error = zfs_error(2038);
+    pub const EZFS_NOHISTORY: zfs_error = zfs_error(2039);
+    pub const EZFS_POOLPROPS: zfs_error = zfs_error(2040);
+    pub const EZFS_POOL_NOTSUP: zfs_error = zfs_error(2041);
+    pub const EZFS_POOL_INVALARG: zfs_error = zfs_error(2042);
+    pub const EZFS_NAMETOOLONG: zfs_error = zfs_error(2043);
+    pub const EZFS_OPENFAILED: zfs_error = zfs_error(2044);
+    pub const EZFS_NOCAP: zfs_error = zfs_error(2045);
+    pub const EZFS_LABELFAILED: zfs_error = zfs_error(2046);
+    pub const EZFS_BADWHO: zfs_error = zfs_error(2047);
+    pub const EZFS_BADPERM: zfs_error = zfs_error(2048);
+    pub const EZFS_BADPERMSET: zfs_error = zfs_error(2049);
+    pub const EZFS_NODELEGATION: zfs_error = zfs_error(2050);
+    pub const EZFS_UNSHARESMBFAILED: zfs_error = zfs_error(2051);
+    pub const EZFS_SHARESMBFAILED: zfs_error = zfs_error(2052);
+    pub const EZFS_BADCACHE: zfs_error = zfs_error(2053);
+    pub const EZFS_ISL2CACHE: zfs_error = zfs_error(2054);
+    pub const EZFS_VDEVNOTSUP: zfs_error = zfs_error(2055);
+    pub const EZFS_NOTSUP: zfs_error = zfs_error(2056);
+    pub const EZFS_ACTIVE_SPARE: zfs_error = zfs_error(2057);
+    pub const EZFS_UNPLAYED_LOGS: zfs_error = zfs_error(2058);
+    pub const EZFS_REFTAG_RELE: zfs_error = zfs_error(2059);
+    pub const EZFS_REFTAG_HOLD: zfs_error = zfs_error(2060);
+    pub const EZFS_TAGTOOLONG: zfs_error = zfs_error(2061);
+    pub const EZFS_PIPEFAILED: zfs_error = zfs_error(2062);
+    pub const EZFS_THREADCREATEFAILED: zfs_error = zfs_error(2063);
+    pub const EZFS_POSTSPLIT_ONLINE: zfs_error = zfs_error(2064);
+    pub const EZFS_SCRUBBING: zfs_error = zfs_error(2065);
+    pub const EZFS_ERRORSCRUBBING: zfs_error = zfs_error(2066);
+    pub const EZFS_ERRORSCRUB_PAUSED: zfs_error = zfs_error(2067);
+    pub const EZFS_NO_SCRUB: zfs_error = zfs_error(2068);
+    pub const EZFS_DIFF: zfs_error = zfs_error(2069);
+    pub const EZFS_DIFFDATA: zfs_error = zfs_error(2070);
+    pub const EZFS_POOLREADONLY: zfs_error = zfs_error(2071);
+    pub const EZFS_SCRUB_PAUSED: zfs_error = zfs_error(2072);
+    pub const EZFS_SCRUB_PAUSED_TO_CANCEL: zfs_error = zfs_error(2073);
+    pub const EZFS_ACTIVE_POOL: zfs_error = zfs_error(2074);
+    pub const EZFS_CRYPTOFAILED: zfs_error = zfs_error(2075);
+    pub const EZFS_NO_PENDING: zfs_error = zfs_error(2076);
+    pub const EZFS_CHECKPOINT_EXISTS: zfs_error = zfs_error(2077);
+    pub const EZFS_DISCARDING_CHECKPOINT: zfs_error = zfs_error(2078);
+    pub const EZFS_NO_CHECKPOINT: zfs_error = zfs_error(2079);
+    pub const EZFS_DEVRM_IN_PROGRESS: zfs_error = zfs_error(2080);
+    pub const EZFS_VDEV_TOO_BIG: zfs_error = zfs_error(2081);
+    pub const EZFS_IOC_NOTSUPPORTED: zfs_error = zfs_error(2082);
+    pub const EZFS_TOOMANY: zfs_error = zfs_error(2083);
+    pub const EZFS_INITIALIZING: zfs_error = zfs_error(2084);
+    pub const EZFS_NO_INITIALIZE: zfs_error = zfs_error(2085);
+    pub const EZFS_WRONG_PARENT: zfs_error = zfs_error(2086);
+    pub const EZFS_TRIMMING: zfs_error = zfs_error(2087);
+    pub const EZFS_NO_TRIM: zfs_error = zfs_error(2088);
+    pub const EZFS_TRIM_NOTSUP: zfs_error = zfs_error(2089);
+    pub const EZFS_NO_RESILVER_DEFER: zfs_error = zfs_error(2090);
+    pub const EZFS_EXPORT_IN_PROGRESS: zfs_error = zfs_error(2091);
+    pub const EZFS_REBUILDING: zfs_error = zfs_error(2092);
+    pub const EZFS_VDEV_NOTSUP: zfs_error = zfs_error(2093);
+    pub const EZFS_NOT_USER_NAMESPACE: zfs_error = zfs_error(2094);
+    pub const EZFS_CKSUM: zfs_error = zfs_error(2095);
+    pub const EZFS_RESUME_EXISTS: zfs_error = zfs_error(2096);
+    pub const EZFS_SHAREFAILED: zfs_error = zfs_error(2097);
+    pub const EZFS_RAIDZ_EXPAND_IN_PROGRESS: zfs_error = zfs_error(2098);
+    pub const EZFS_ASHIFT_MISMATCH: zfs_error = zfs_error(2099);
+    pub const EZFS_UNKNOWN: zfs_error = zfs_error(2100);
+}
+#[repr(transparent)]
+#[derive(Debug, Copy, Clone, Hash, PartialEq, Eq)]
+pub struct zfs_error(pub ::core::ffi::c_uint);
+pub type zfs_handle_t = zfs_handle;
+pub type libzfs_handle_t = libzfs_handle;
+unsafe extern "C" {
+    pub fn nvlist_alloc(
+        arg1: *mut *mut nvlist_t,
+        arg2: uint_t,
+        arg3: ::core::ffi::c_int,
+    ) -> ::core::ffi::c_int;
+    pub fn nvlist_free(arg1: *mut nvlist_t);
+    pub fn nvlist_size(
+        arg1: *mut nvlist_t,
+        arg2: *mut usize,
+        arg3: ::core::ffi::c_int,
+    ) -> ::core::ffi::c_int;
+    pub fn nvlist_pack(
+        arg1: *mut nvlist_t,
+        arg2: *mut *mut ::core::ffi::c_char,
+        arg3: *mut usize,
+        arg4: ::core::ffi::c_int,
+        arg5: ::core::ffi::c_int,
+    ) -> ::core::ffi::c_int;
+    pub fn nvlist_unpack(
+        arg1: *mut ::core::ffi::c_char,
+        arg2: usize,
+        arg3: *mut *mut nvlist_t,
+        arg4: ::core::ffi::c_int,
+    ) -> ::core::ffi::c_int;
+    pub fn nvlist_dup(
+        arg1: *const nvlist_t,
+        arg2: *mut *mut nvlist_t,
+        arg3: ::core::ffi::c_int,
+    ) -> ::core::ffi::c_int;
+    pub fn nvlist_add_boolean(
+        arg1: *mut nvlist_t,
+        arg2: *const ::core::ffi::c_char,
+    ) -> ::core::ffi::c_int;
+    pub fn nvlist_add_boolean_value(
+        arg1: *mut nvlist_t,
+        arg2: *const ::core::ffi::c_char,
+        arg3: boolean_t,
+    ) -> ::core::ffi::c_int;
+    pub fn nvlist_add_int32(
+        arg1: *mut nvlist_t,
+        arg2: *const ::core::ffi::c_char,
+        arg3: i32,
+    ) -> ::core::ffi::c_int;
+    pub fn nvlist_add_uint32(
+        arg1: *mut nvlist_t,
+        arg2: *const ::core::ffi::c_char,
+        arg3: u32,
+    ) -> ::core::ffi::c_int;
+    pub fn nvlist_add_int64(
+        arg1: *mut nvlist_t,
+        arg2: *const ::core::ffi::c_char,
+        arg3: i64,
+    ) -> ::core::ffi::c_int;
+    pub fn nvlist_add_uint64(
+        arg1: *mut nvlist_t,
+        arg2: *const ::core::ffi::c_char,
+        arg3: u64,
+    ) -> ::core::ffi::c_int;
+    pub fn nvlist_add_string(
+        arg1: *mut nvlist_t,
+        arg2: *const ::core::ffi::c_char,
+        arg3: *const ::core::ffi::c_char,
+    ) -> ::core::ffi::c_int;
+    pub fn nvlist_add_nvlist(
+        arg1: *mut nvlist_t,
+        arg2: *const ::core::ffi::c_char,
+        arg3: *const nvlist_t,
+    ) -> ::core::ffi::c_int;
+    pub fn nvlist_add_byte_array(
+        arg1: *mut nvlist_t,
+        arg2: *const ::core::ffi::c_char,
+        arg3: *const uchar_t,
+        arg4: uint_t,
+    ) -> ::core::ffi::c_int;
+    pub fn nvlist_add_uint64_array(
+        arg1: *mut nvlist_t,
+        arg2: *const ::core::ffi::c_char,
+        arg3: *const u64,
+        arg4: uint_t,
+    ) -> ::core::ffi::c_int;
+    pub fn nvlist_next_nvpair(arg1: *mut nvlist_t, arg2: *const nvpair_t) -> *mut nvpair_t;
+    pub fn nvpair_name(arg1: *const nvpair_t) -> *const ::core::ffi::c_char;
+    pub fn nvpair_type(arg1: *const nvpair_t) -> data_type_t;
+    pub fn nvpair_value_boolean_value(
+        arg1: *const nvpair_t,
+        arg2: *mut boolean_t,
+    ) -> ::core::ffi::c_int;
+    pub fn nvpair_value_int32(arg1: *const nvpair_t, arg2: *mut i32) -> ::core::ffi::c_int;
+    pub fn nvpair_value_uint32(arg1: *const nvpair_t, arg2: *mut u32) -> ::core::ffi::c_int;
+    pub fn nvpair_value_int64(arg1: *const nvpair_t, arg2: *mut i64) -> ::core::ffi::c_int;
+    pub fn nvpair_value_uint64(arg1: *const nvpair_t, arg2: *mut u64) -> ::core::ffi::c_int;
+    pub fn nvpair_value_nvlist(arg1: *mut nvpair_t, arg2: *mut *mut nvlist_t)
+    -> ::core::ffi::c_int;
+    pub fn nvpair_value_byte_array(
+        arg1: *mut nvpair_t,
+        arg2: *mut *mut uchar_t,
+        arg3: *mut uint_t,
+    ) -> ::core::ffi::c_int;
+    pub fn nvpair_value_uint8_array(
+        arg1: *mut nvpair_t,
+        arg2: *mut *mut u8,
+        arg3: *mut uint_t,
+    ) -> ::core::ffi::c_int;
+    pub fn nvpair_value_uint64_array(
+        arg1: *mut nvpair_t,
+        arg2: *mut *mut u64,
+        arg3: *mut uint_t,
+    ) -> ::core::ffi::c_int;
+    pub fn nvpair_value_nvlist_array(
+        arg1: *mut nvpair_t,
+        arg2: *mut *mut *mut nvlist_t,
+        arg3: *mut uint_t,
+    ) -> ::core::ffi::c_int;
+    pub fn libzfs_core_init() -> ::core::ffi::c_int;
+    pub fn libzfs_core_fini();
+    pub fn lzc_snapshot(
+        arg1: *mut nvlist_t,
+        arg2: *mut nvlist_t,
+        arg3: *mut *mut nvlist_t,
+    ) -> ::core::ffi::c_int;
+    pub fn lzc_create(
+        arg1: *const ::core::ffi::c_char,
+        arg2: lzc_dataset_type,
+        arg3: *mut nvlist_t,
+        arg4: *mut u8,
+        arg5: uint_t,
+    ) -> ::core::ffi::c_int;
+    pub fn lzc_clone(
+        arg1: *const ::core::ffi::c_char,
+        arg2: *const ::core::ffi::c_char,
+        arg3: *mut nvlist_t,
+    ) -> ::core::ffi::c_int;
+    pub fn lzc_promote(
+        arg1: *const ::core::ffi::c_char,
+        arg2: *mut ::core::ffi::c_char,
+        arg3: ::core::ffi::c_int,
+    ) -> ::core::ffi::c_int;
+    pub fn lzc_destroy_snaps(
+        arg1: *mut nvlist_t,
+        arg2: boolean_t,
+        arg3: *mut *mut nvlist_t,
+    ) -> ::core::ffi::c_int;
+    pub fn lzc_bookmark(arg1: *mut nvlist_t, arg2: *mut *mut nvlist_t) -> ::core::ffi::c_int;
+    pub fn lzc_get_bookmarks(
+        arg1: *const ::core::ffi::c_char,
+        arg2: *mut nvlist_t,
+        arg3: *mut *mut nvlist_t,
+    ) -> ::core::ffi::c_int;
+    pub fn lzc_destroy_bookmarks(
+        arg1: *mut nvlist_t,
+        arg2: *mut *mut nvlist_t,
+    ) -> ::core::ffi::c_int;
+    pub fn lzc_hold(
+        arg1: *mut nvlist_t,
+        arg2: ::core::ffi::c_int,
+        arg3: *mut *mut nvlist_t,
+    ) -> ::core::ffi::c_int;
+    pub fn lzc_release(arg1: *mut nvlist_t, arg2: *mut *mut nvlist_t) -> ::core::ffi::c_int;
+    pub fn lzc_get_holds(
+        arg1: *const ::core::ffi::c_char,
+        arg2: *mut *mut nvlist_t,
+    ) -> ::core::ffi::c_int;
+    pub fn lzc_send(
+        arg1: *const ::core::ffi::c_char,
+        arg2: *const ::core::ffi::c_char,
+        arg3: ::core::ffi::c_int,
+        arg4: lzc_send_flags,
+    ) -> ::core::ffi::c_int;
+    pub fn lzc_send_space(
+        arg1: *const ::core::ffi::c_char,
+        arg2: *const ::core::ffi::c_char,
+        arg3: lzc_send_flags,
+        arg4: *mut u64,
+    ) -> ::core::ffi::c_int;
+    pub fn lzc_receive(
+        arg1: *const ::core::ffi::c_char,
+        arg2: *mut nvlist_t,
+        arg3: *const ::core::ffi::c_char,
+        arg4: boolean_t,
+        arg5: boolean_t,
+        arg6: ::core::ffi::c_int,
+    ) -> ::core::ffi::c_int;
+    pub fn lzc_exists(arg1: *const ::core::ffi::c_char) -> boolean_t;
+    pub fn lzc_rollback_to(
+        arg1: *const ::core::ffi::c_char,
+        arg2: *const ::core::ffi::c_char,
+    ) -> ::core::ffi::c_int;
+    pub fn lzc_rename(
+        arg1: *const ::core::ffi::c_char,
+        arg2: *const ::core::ffi::c_char,
+    ) -> ::core::ffi::c_int;
+    pub fn lzc_destroy(arg1: *const ::core::ffi::c_char) -> ::core::ffi::c_int;
+    pub fn lzc_sync(
+        arg1: *const ::core::ffi::c_char,
+        arg2: *mut nvlist_t,
+        arg3: *mut *mut nvlist_t,
+    ) -> ::core::ffi::c_int;
+    pub fn libzfs_init() -> *mut libzfs_handle_t;
+    pub fn libzfs_fini(arg1: *mut libzfs_handle_t);
+    pub fn libzfs_print_on_error(arg1: *mut libzfs_handle_t, arg2: boolean_t);
+    pub fn libzfs_errno(arg1: *mut libzfs_handle_t) -> ::core::ffi::c_int;
+    pub fn libzfs_error_description(arg1: *mut libzfs_handle_t) -> *const ::core::ffi::c_char;
+    pub fn zfs_open(
+        arg1: *mut libzfs_handle_t,
+        arg2: *const ::core::ffi::c_char,
+        arg3: ::core::ffi::c_int,
+    ) -> *mut zfs_handle_t;
+    pub fn zfs_close(arg1: *mut zfs_handle_t);
+    pub fn zfs_get_all_props(arg1: *mut zfs_handle_t) -> *mut nvlist_t;
+    pub fn zfs_get_fsacl(arg1: *mut zfs_handle_t, arg2: *mut *mut nvlist_t) -> ::core::ffi::c_int;
+    pub fn zfs_set_fsacl(
+        arg1: *mut zfs_handle_t,
+        arg2: boolean_t,
+        arg3: *mut nvlist_t,
+    ) -> ::core::ffi::c_int;
+    pub fn zfs_txn_nvlist_add_strings(
+        list: *mut nvlist_t,
+        name: *const ::core::ffi::c_char,
+        strings: *const *const ::core::ffi::c_char,
+        count: u32,
+    ) -> ::core::ffi::c_int;
+    pub fn zfs_txn_nvpair_string(
+        pair: *mut nvpair_t,
+        out: *mut *const ::core::ffi::c_char,
+    ) -> ::core::ffi::c_int;
+    pub fn zfs_txn_nvpair_strings(
+        pair: *mut nvpair_t,
+        out: *mut *const *const ::core::ffi::c_char,
+        count: *mut u32,
+    ) -> ::core::ffi::c_int;
+    pub fn zfs_txn_prop_set_list_nomount(
+        zhp: *mut zfs_handle_t,
+        props: *mut nvlist_t,
+    ) -> ::core::ffi::c_int;
+    pub fn zfs_txn_channel_program(
+        pool: *const ::core::ffi::c_char,
+        program: *const ::core::ffi::c_char,
+        sync: ::core::ffi::c_int,
+        instructions: u64,
+        memory: u64,
+        args: *mut nvlist_t,
+        out: *mut *mut nvlist_t,
+    ) -> ::core::ffi::c_int;
+}

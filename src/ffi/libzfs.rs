@@ -1,0 +1,277 @@
+//! The little that only libzfs can do: native properties and delegated permissions.
+//!
+//! None of the methods starts a process or unmounts anything. libzfs can do both, but not on these
+//! ways through it: it runs modprobe only where /dev/zfs is missing, exportfs and Samba's `net` only
+//! when it shares, and mount helpers only when it mounts and `ZFS_MOUNT_HELPER` is set.
+
+use std::env;
+use std::ffi::{CStr, CString};
+use std::path::Path;
+use std::ptr::{self, NonNull};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use once_cell::sync::OnceCell;
+
+use super::bindings as c;
+use super::c_string;
+use super::lzc::Lzc;
+use super::nvlist::{NvError, NvList, NvRef};
+use crate::errno::Errno;
+
+/// The process's one libzfs handle; each call locks it.
+#[derive(Clone, Copy)]
+pub(crate) struct LibZfs(&'static Mutex<Handle>);
+
+/// A handle that C made; never closed, because it lives as long as the process.
+struct Handle(NonNull<c::libzfs_handle_t>);
+
+// SAFETY: a libzfs handle isn't bound to the thread that made it; it must only not be used by two
+// at the same time, which the mutex around it prevents.
+unsafe impl Send for Handle {}
+
+/// A failed call.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{call} of `{dataset}` failed: {description}")]
+pub(crate) struct LibZfsError {
+    /// The C function.
+    pub(crate) call: &'static str,
+    /// The dataset that the call was about.
+    pub(crate) dataset: String,
+    /// The nearest error of the operating system: libzfs has its own numbers.
+    pub(crate) errno: Errno,
+    /// libzfs's words.
+    pub(crate) description: String,
+}
+
+impl LibZfs {
+    /// Opens libzfs, once for the process.
+    ///
+    /// That [`Lzc`] is open shows that the kernel module is loaded, so libzfs has no need to load it.
+    ///
+    /// # Errors
+    ///
+    /// `ENXIO` where libzfs would nevertheless try to load the module: /dev/zfs has gone since, or
+    /// /sys isn't mounted and `ZFS_MODULE_LOADING` asks 2.1's libzfs to run modprobe.
+    #[doc(alias = "libzfs_init")]
+    pub(crate) fn open(_loaded: Lzc) -> Result<Self, LibZfsError> {
+        static HANDLE: OnceCell<Mutex<Handle>> = OnceCell::new();
+        let handle = HANDLE.get_or_try_init(|| {
+            let fail = |errno: Errno| LibZfsError {
+                call: "libzfs_init",
+                dataset: "/dev/zfs".to_owned(),
+                errno,
+                description: errno.to_string(),
+            };
+            let would_load = !Path::new("/dev/zfs").exists()
+                || (cfg!(target_os = "linux")
+                    && env::var_os("ZFS_MODULE_LOADING").is_some()
+                    && !Path::new("/sys/module/zfs").exists());
+            if would_load {
+                return Err(fail(Errno::NXIO));
+            }
+            // SAFETY: libzfs_init has no preconditions; it gives a new handle, or null and errno.
+            let raw = unsafe { c::libzfs_init() };
+            let raw = NonNull::new(raw).ok_or_else(|| fail(last_errno()))?;
+            // SAFETY: the handle is valid; errors are to be returned, not printed.
+            unsafe { c::libzfs_print_on_error(raw.as_ptr(), c::boolean_t::B_FALSE) };
+            Ok(Mutex::new(Handle(raw)))
+        })?;
+        Ok(Self(handle))
+    }
+
+    /// The properties of a filesystem, volume or snapshot: each name with a list of `value`, a `u64`
+    /// or a string, and for one that can be set also `source`, the dataset that it comes from.
+    /// Properties at their default are absent.
+    ///
+    /// # Errors
+    ///
+    /// `ENOENT`.
+    #[doc(alias = "zfs_get_all_props")]
+    pub(crate) fn props(&self, name: &str) -> Result<NvList, LibZfsError> {
+        const CALL: &str = "zfs_get_all_props";
+        let any = c::zfs_type_t::ZFS_TYPE_FILESYSTEM.0
+            | c::zfs_type_t::ZFS_TYPE_VOLUME.0
+            | c::zfs_type_t::ZFS_TYPE_SNAPSHOT.0;
+        let dataset = self.dataset(name, any)?;
+        // SAFETY: gives the list inside the dataset's handle, which is open until the function ends.
+        let props = unsafe { NvRef::from_raw(c::zfs_get_all_props(dataset.raw.as_ptr())) };
+        match props {
+            Some(props) => props.try_clone(),
+            None => NvList::new(),
+        }
+        .map_err(|e| unbuilt(CALL, name, &e))
+    }
+
+    /// Sets a property of a filesystem or volume and leaves its mounts where they are, so that a new
+    /// mountpoint counts from the next mount on. The value is text, as for `zfs set`.
+    ///
+    /// Of a mounted filesystem, libzfs applies `atime`, `devices`, `exec`, `readonly`, `relatime`,
+    /// `setuid` and `xattr` to the mount as well, by mount_setattr(2) or by a remount.
+    ///
+    /// # Errors
+    ///
+    /// `ENOTSUP` with OpenZFS before 2.2, which would unmount and mount again.
+    #[doc(alias = "zfs_prop_set_list_flags")]
+    pub(crate) fn set_without_mounting(
+        &self,
+        name: &str,
+        property: &str,
+        value: &str,
+    ) -> Result<(), LibZfsError> {
+        const CALL: &str = "zfs_prop_set_list_flags";
+        let props = NvList::new()
+            .and_then(|mut props| props.add_str(property, value).map(|()| props))
+            .map_err(|e| unbuilt(CALL, name, &e))?;
+        let dataset = self.dataset(name, HEAD)?;
+        // SAFETY: takes an open dataset and a list, which it reads.
+        let error =
+            unsafe { c::zfs_txn_prop_set_list_nomount(dataset.raw.as_ptr(), props.as_ptr()) };
+        match Errno::from_raw(error) {
+            errno if errno.raw() == 0 => Ok(()),
+            // The shim's own answer: libzfs itself answers with −1.
+            Errno::NOTSUP => Err(LibZfsError {
+                call: CALL,
+                dataset: name.to_owned(),
+                errno: Errno::NOTSUP,
+                description: "this release of libzfs can't leave mounts alone".to_owned(),
+            }),
+            _ => Err(dataset.error(CALL)),
+        }
+    }
+
+    /// The delegated permissions that hold for a filesystem or volume: for itself and each dataset
+    /// above that has some, a list of whom (`ul$1000`, …) with a list of what.
+    ///
+    /// # Errors
+    ///
+    /// `ENOENT`.
+    #[doc(alias = "zfs_get_fsacl")]
+    pub(crate) fn permissions(&self, name: &str) -> Result<NvList, LibZfsError> {
+        const CALL: &str = "zfs_get_fsacl";
+        let dataset = self.dataset(name, HEAD)?;
+        let mut out = ptr::null_mut();
+        // SAFETY: takes an open dataset, and stores a new list in `out`, or fails.
+        let error = unsafe { c::zfs_get_fsacl(dataset.raw.as_ptr(), &mut out) };
+        if error != 0 {
+            return Err(dataset.error(CALL));
+        }
+        // SAFETY: the call stored null or a list that is the caller's to free.
+        match unsafe { NvList::take(out) } {
+            Some(list) => Ok(list),
+            None => NvList::new().map_err(|e| unbuilt(CALL, name, &e)),
+        }
+    }
+
+    /// Adds delegated permissions to a filesystem or volume: whom with a list of what, the inner
+    /// lists of [`permissions`](Self::permissions). Those that it has already stay.
+    ///
+    /// # Errors
+    ///
+    /// `ENOENT`, `EPERM`.
+    #[doc(alias = "zfs_set_fsacl")]
+    pub(crate) fn set_permissions(
+        &self,
+        name: &str,
+        permissions: &NvList,
+    ) -> Result<(), LibZfsError> {
+        let dataset = self.dataset(name, HEAD)?;
+        let add = c::boolean_t::B_FALSE;
+        // SAFETY: takes an open dataset and a list, which it reads.
+        let error = unsafe { c::zfs_set_fsacl(dataset.raw.as_ptr(), add, permissions.as_ptr()) };
+        if error != 0 { Err(dataset.error("zfs_set_fsacl")) } else { Ok(()) }
+    }
+
+    /// Opens a dataset, keeping the library locked until it is closed.
+    fn dataset(&self, name: &str, types: u32) -> Result<Dataset, LibZfsError> {
+        const CALL: &str = "zfs_open";
+        let c_name: CString = c_string(name).ok_or_else(|| LibZfsError {
+            call: CALL,
+            dataset: name.to_owned(),
+            errno: Errno::INVAL,
+            description: "the name contains a NUL byte".to_owned(),
+        })?;
+        // A panic while the lock was held can't have left C in the middle of anything.
+        let library = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        // SAFETY: takes the handle, which this thread has locked, and a C string.
+        let raw = unsafe { c::zfs_open(library.0.as_ptr(), c_name.as_ptr(), types as i32) };
+        match NonNull::new(raw) {
+            Some(raw) => Ok(Dataset { raw, library, name: name.to_owned() }),
+            None => Err(error_of(&library, CALL, name)),
+        }
+    }
+}
+
+const HEAD: u32 = c::zfs_type_t::ZFS_TYPE_FILESYSTEM.0 | c::zfs_type_t::ZFS_TYPE_VOLUME.0;
+
+/// An open dataset, and the lock on the library that it belongs to.
+struct Dataset {
+    raw: NonNull<c::zfs_handle_t>,
+    library: MutexGuard<'static, Handle>,
+    name: String,
+}
+
+impl Dataset {
+    fn error(&self, call: &'static str) -> LibZfsError {
+        error_of(&self.library, call, &self.name)
+    }
+}
+
+impl Drop for Dataset {
+    fn drop(&mut self) {
+        // SAFETY: zfs_close frees an open dataset's handle; this one isn't used again.
+        unsafe { c::zfs_close(self.raw.as_ptr()) }
+    }
+}
+
+/// The library's latest error.
+fn error_of(library: &Handle, call: &'static str, dataset: &str) -> LibZfsError {
+    let handle = library.0.as_ptr();
+    // SAFETY: the handle is valid, and locked by this thread.
+    let code = unsafe { c::libzfs_errno(handle) };
+    // SAFETY: gives a C string that lives until the library's next error.
+    let description = unsafe { CStr::from_ptr(c::libzfs_error_description(handle)) };
+    LibZfsError {
+        call,
+        dataset: dataset.to_owned(),
+        errno: nearest_errno(c::zfs_error(code as _)),
+        description: description.to_string_lossy().into_owned(),
+    }
+}
+
+/// libzfs's own numbers say more than this crate distinguishes, and change between releases.
+fn nearest_errno(code: c::zfs_error) -> Errno {
+    use c::zfs_error as e;
+    match code {
+        e::EZFS_NOENT => Errno::NOENT,
+        e::EZFS_EXISTS => Errno::EXIST,
+        e::EZFS_BUSY => Errno::BUSY,
+        e::EZFS_PERM | e::EZFS_NODELEGATION => Errno::PERM,
+        e::EZFS_NOSPC | e::EZFS_PROPSPACE => Errno::NOSPC,
+        e::EZFS_NOMEM => Errno::NOMEM,
+        e::EZFS_NAMETOOLONG => Errno::NAMETOOLONG,
+        e::EZFS_DSREADONLY | e::EZFS_POOLREADONLY => Errno::ROFS,
+        e::EZFS_CROSSTARGET => Errno::XDEV,
+        e::EZFS_INTR => Errno::INTR,
+        e::EZFS_POOLUNAVAIL => Errno::AGAIN,
+        e::EZFS_NOTSUP | e::EZFS_BADVERSION | e::EZFS_IOC_NOTSUPPORTED => Errno::NOTSUP,
+        e::EZFS_WRONG_PARENT => Errno::ZFS_ERR_WRONG_PARENT,
+        e::EZFS_IO | e::EZFS_UNKNOWN => Errno::IO,
+        _ => Errno::INVAL,
+    }
+}
+
+fn last_errno() -> Errno {
+    Errno::from_raw(std::io::Error::last_os_error().raw_os_error().unwrap_or(0))
+}
+
+fn unbuilt(call: &'static str, dataset: &str, error: &NvError) -> LibZfsError {
+    LibZfsError {
+        call,
+        dataset: dataset.to_owned(),
+        errno: if *error == NvError::NoMemory { Errno::NOMEM } else { Errno::INVAL },
+        description: error.to_string(),
+    }
+}
+
+#[cfg(test)]
+mod tests;

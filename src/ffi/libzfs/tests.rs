@@ -1,0 +1,188 @@
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "tests")]
+
+use super::*;
+
+#[test]
+fn libzfs_numbers_become_the_nearest_of_the_systems() {
+    assert_eq!(nearest_errno(c::zfs_error::EZFS_NOENT), Errno::NOENT);
+    assert_eq!(nearest_errno(c::zfs_error::EZFS_WRONG_PARENT), Errno::ZFS_ERR_WRONG_PARENT);
+    assert_eq!(nearest_errno(c::zfs_error::EZFS_BADPROP), Errno::INVAL);
+    assert_eq!(nearest_errno(c::zfs_error(99_999)), Errno::INVAL);
+}
+
+mod on_zfs {
+    use std::fs;
+    use std::thread;
+
+    use super::*;
+    use crate::ffi::lzc::DatasetKind;
+    use crate::test_pool::TestPool;
+
+    fn start() -> (LibZfs, TestPool) {
+        (LibZfs::open(Lzc::open().unwrap()).unwrap(), TestPool::new())
+    }
+
+    /// Where a dataset is mounted.
+    fn mounts(name: &str) -> Vec<String> {
+        let mounts = fs::read_to_string("/proc/self/mounts").unwrap();
+        let fields = mounts.lines().map(|line| line.split(' ').collect::<Vec<_>>());
+        fields.filter(|fields| fields[0] == name).map(|fields| fields[1].to_owned()).collect()
+    }
+
+    #[test]
+    fn props_with_their_sources() {
+        let (libzfs, pool) = start();
+        let (a, b) = (pool.dataset("a"), pool.dataset("a/b"));
+        pool.zfs(&["create", "-o", "test:note=ü", "-o", "quota=100M", &a]);
+        pool.zfs(&["create", &b]);
+        let props = libzfs.props(&a).unwrap();
+        assert_eq!(props.list("quota").unwrap().u64("value"), Ok(100 << 20));
+        assert_eq!(props.list("quota").unwrap().str("source"), Ok(a.as_str()));
+        assert_eq!(props.list("test:note").unwrap().str("value"), Ok("ü"));
+        let guid = pool.zfs(&["get", "-Hpo", "value", "guid", &a]);
+        let read = props.list("guid").unwrap();
+        assert_eq!(read.u64("value").unwrap().to_string(), guid.trim());
+        assert!(!read.contains("source"));
+        // At its default, a property that can be set isn't there.
+        assert!(!props.contains("copies"), "{props:?}");
+
+        let props = libzfs.props(&b).unwrap();
+        assert_eq!(props.list("test:note").unwrap().str("source"), Ok(a.as_str()));
+
+        pool.zfs(&["snapshot", &format!("{a}@s")]);
+        let props = libzfs.props(&format!("{a}@s")).unwrap();
+        assert!(props.contains("createtxg") && props.contains("test:note"), "{props:?}");
+        pool.zfs(&["create", "-V", "1M", &pool.dataset("v")]);
+        let props = libzfs.props(&pool.dataset("v")).unwrap();
+        assert_eq!(props.list("volsize").unwrap().u64("value"), Ok(1 << 20));
+        pool.cleanup();
+    }
+
+    #[test]
+    fn what_is_not_there_or_no_name_is_an_error() {
+        let (libzfs, pool) = start();
+        for missing in ["none", "none/child", "@none"] {
+            let missing = pool.dataset(missing);
+            let error = libzfs.props(&missing).unwrap_err();
+            assert_eq!((error.call, error.errno), ("zfs_open", Errno::NOENT), "{error}");
+            assert_eq!(error.dataset, missing);
+        }
+        assert_eq!(libzfs.props("zfstxn-test-none").unwrap_err().errno, Errno::NOENT);
+        for bad in ["a\0b", "/slash", "with space", ""] {
+            assert!(libzfs.props(bad).is_err(), "{bad:?}");
+        }
+        let snapshot = pool.dataset("@s");
+        pool.zfs(&["snapshot", &snapshot]);
+        assert_eq!(libzfs.permissions(&snapshot).unwrap_err().errno, Errno::INVAL);
+        pool.cleanup();
+    }
+
+    #[test]
+    fn setting_a_mountpoint_leaves_the_mount_where_it_is() {
+        let (libzfs, pool) = start();
+        let (a, b) = (pool.dataset("a"), pool.dataset("a/b"));
+        pool.zfs(&["create", &a]);
+        pool.zfs(&["create", &b]);
+        let before = (mounts(&a), mounts(&b));
+        assert_eq!((before.0.len(), before.1.len()), (1, 1));
+        let elsewhere = pool.directory().join("elsewhere").display().to_string();
+        if let Err(error) = libzfs.set_without_mounting(&a, "mountpoint", &elsewhere) {
+            // OpenZFS 2.1 can't.
+            assert_eq!(error.errno, Errno::NOTSUP);
+            return pool.cleanup();
+        }
+        libzfs.set_without_mounting(&a, "canmount", "noauto").unwrap();
+        libzfs.set_without_mounting(&a, "sharenfs", "off").unwrap();
+        libzfs.set_without_mounting(&a, "test:note", "x").unwrap();
+        libzfs.set_without_mounting(&a, "quota", "100M").unwrap();
+        assert_eq!((mounts(&a), mounts(&b)), before);
+        assert!(!fs::exists(&elsewhere).unwrap());
+        let shown = pool.zfs(&["get", "-Hpo", "value", "mountpoint,canmount,quota", &a]);
+        assert_eq!(shown, format!("{elsewhere}\nnoauto\n104857600\n"));
+
+        libzfs.set_without_mounting(&a, "canmount", "off").unwrap();
+        libzfs.set_without_mounting(&a, "mountpoint", "legacy").unwrap();
+        libzfs.set_without_mounting(&a, "mountpoint", "none").unwrap();
+        assert_eq!((mounts(&a), mounts(&b)), before);
+        libzfs.set_without_mounting(&a, "canmount", "on").unwrap();
+        libzfs.set_without_mounting(&a, "mountpoint", &elsewhere).unwrap();
+        assert_eq!((mounts(&a), mounts(&b)), before);
+
+        // Not mounted, it stays so.
+        pool.zfs(&["unmount", &b]);
+        libzfs.set_without_mounting(&b, "mountpoint", &elsewhere).unwrap();
+        assert!(mounts(&b).is_empty());
+
+        for (property, value) in [("mountpoint", "relative"), ("quota", "x"), ("nothing", "1")] {
+            let error = libzfs.set_without_mounting(&a, property, value).unwrap_err();
+            assert_eq!(error.errno, Errno::INVAL, "{error}");
+        }
+        pool.cleanup();
+    }
+
+    /// Whom, and what, in a fixed order.
+    fn sorted(permissions: NvRef<'_>) -> Vec<(String, Vec<String>)> {
+        let names = |list: NvRef<'_>| {
+            let mut names: Vec<_> = list.iter().map(|entry| entry.unwrap().0.to_owned()).collect();
+            names.sort();
+            names
+        };
+        let whom = names(permissions);
+        whom.into_iter()
+            .map(|who| {
+                let what = names(permissions.list(&who).unwrap());
+                (who, what)
+            })
+            .collect()
+    }
+
+    #[test]
+    fn permissions_can_be_carried_over() {
+        let (libzfs, pool) = start();
+        let (a, b) = (pool.dataset("a"), pool.dataset("b"));
+        pool.zfs(&["create", &a]);
+        pool.zfs(&["create", &b]);
+        assert!(libzfs.permissions(&a).unwrap().is_empty());
+        pool.zfs(&["allow", "-e", "create,mount", &a]);
+        pool.zfs(&["allow", "-ld", "-u", "0", "snapshot", &a]);
+        let all = libzfs.permissions(&a).unwrap();
+        assert_eq!(all.len(), 1);
+        let of_a = all.list(&a).unwrap();
+        libzfs.set_permissions(&b, &of_a.try_clone().unwrap()).unwrap();
+        let copied = libzfs.permissions(&b).unwrap();
+        assert_eq!(sorted(of_a).len(), 4);
+        assert_eq!(sorted(copied.list(&b).unwrap()), sorted(of_a));
+
+        let child = pool.dataset("a/child");
+        pool.zfs(&["create", &child]);
+        assert!(libzfs.permissions(&child).unwrap().contains(&a));
+
+        let mut nonsense = NvList::new().unwrap();
+        nonsense.add_u64("x", 1).unwrap();
+        assert!(libzfs.set_permissions(&b, &nonsense).is_err());
+        pool.cleanup();
+    }
+
+    #[test]
+    fn threads_take_turns() {
+        let (libzfs, pool) = start();
+        let lzc = Lzc::open().unwrap();
+        let pool = &pool;
+        thread::scope(|scope| {
+            for number in 0..8 {
+                scope.spawn(move || {
+                    let name = pool.dataset(&format!("t{number}"));
+                    let none = NvList::new().unwrap();
+                    lzc.create(&name, DatasetKind::Filesystem, &none).unwrap();
+                    for _ in 0..20 {
+                        let props = libzfs.props(&name).unwrap();
+                        assert!(props.contains("guid"));
+                        let missing = format!("{name}/missing-{number}");
+                        let error = libzfs.props(&missing).unwrap_err();
+                        assert_eq!((error.errno, error.dataset), (Errno::NOENT, missing));
+                    }
+                });
+            }
+        });
+    }
+}

@@ -1,0 +1,59 @@
+#include "shim.h"
+
+#include <errno.h>
+#include <pthread.h>
+#include <signal.h>
+
+/* The casts through void * accept the parameter types of every release. */
+
+int
+zfs_txn_nvlist_add_strings(nvlist_t *list, const char *name,
+    const char *const *strings, uint32_t count)
+{
+	return (nvlist_add_string_array(list, name, (void *)strings, count));
+}
+
+int
+zfs_txn_nvpair_string(nvpair_t *pair, const char **out)
+{
+	return (nvpair_value_string(pair, (void *)out));
+}
+
+int
+zfs_txn_nvpair_strings(nvpair_t *pair, const char *const **out,
+    uint32_t *count)
+{
+	return (nvpair_value_string_array(pair, (void *)out, count));
+}
+
+int
+zfs_txn_prop_set_list_nomount(zfs_handle_t *zhp, nvlist_t *props)
+{
+#ifdef ZFS_SET_NOMOUNT
+	return (zfs_prop_set_list_flags(zhp, props, ZFS_SET_NOMOUNT));
+#else
+	(void) zhp, (void) props;
+	return (ENOTSUP);
+#endif
+}
+
+int
+zfs_txn_channel_program(const char *pool, const char *program, int sync,
+    uint64_t instructions, uint64_t memory, nvlist_t *args, nvlist_t **out)
+{
+	sigset_t all, before;
+	int error;
+
+	(void) sigfillset(&all);
+	error = pthread_sigmask(SIG_BLOCK, &all, &before);
+	if (error != 0)
+		return (error);
+	if (sync)
+		error = lzc_channel_program(pool, program, instructions,
+		    memory, args, out);
+	else
+		error = lzc_channel_program_nosync(pool, program,
+		    instructions, memory, args, out);
+	(void) pthread_sigmask(SIG_SETMASK, &before, NULL);
+	return (error);
+}

@@ -1,0 +1,28 @@
+/*
+ * C that Rust can't reach by itself: calls whose declarations differ between OpenZFS 2.1 and 2.4,
+ * calls that not every release has, and work that needs a POSIX type.
+ */
+#ifndef ZFS_TXN_SHIM_H
+#define	ZFS_TXN_SHIM_H
+
+#include <libnvpair.h>
+#include <libzfs.h>
+#include <libzfs_core.h>
+#include <stddef.h>
+#include <stdint.h>
+
+/* 2.2 added const to the string parameters of these three. */
+int zfs_txn_nvlist_add_strings(nvlist_t *list, const char *name,
+    const char *const *strings, uint32_t count);
+int zfs_txn_nvpair_string(nvpair_t *pair, const char **out);
+int zfs_txn_nvpair_strings(nvpair_t *pair, const char *const **out,
+    uint32_t *count);
+
+/* ENOTSUP where libzfs is too old to leave mounts alone (2.1). */
+int zfs_txn_prop_set_list_nomount(zfs_handle_t *zhp, nvlist_t *props);
+
+/* Runs a channel program with every signal blocked on the calling thread. */
+int zfs_txn_channel_program(const char *pool, const char *program, int sync,
+    uint64_t instructions, uint64_t memory, nvlist_t *args, nvlist_t **out);
+
+#endif

@@ -1,0 +1,144 @@
+//! Pools for tests on real ZFS: one sparse file each, in a temporary directory of their own.
+//!
+//! Needs root, the zfs module and the `zpool` and `zfs` commands. Self-contained, so that the
+//! integration tests can include it by path.
+#![allow(dead_code, unreachable_pub, reason = "not every includer uses every method")]
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a fixture that fails, fails the test")]
+
+use std::fs::File;
+use std::path::{Path, PathBuf};
+use std::process::{self, Command};
+use std::sync::atomic::{AtomicU32, Ordering};
+
+/// How large the pool's only device is; sparse, so it takes up what is written.
+const SIZE: u64 = 1 << 30;
+
+/// A pool of this test alone, destroyed with it.
+#[derive(Debug)]
+pub struct TestPool {
+    name: String,
+    directory: tempfile::TempDir,
+    destroyed: bool,
+}
+
+impl TestPool {
+    /// Creates a pool, mounted in a temporary directory and in no cache file.
+    #[must_use]
+    pub fn new() -> Self {
+        Self::with_options(&[])
+    }
+
+    /// Creates a pool with further options of `zpool create`, such as `-o feature@x=disabled`.
+    #[must_use]
+    pub fn with_options(options: &[&str]) -> Self {
+        static COUNT: AtomicU32 = AtomicU32::new(0);
+        let number = COUNT.fetch_add(1, Ordering::Relaxed);
+        let name = format!("zfstxn-test-{}-{number}", process::id());
+        let directory = tempfile::Builder::new().prefix("zfstxn-").tempdir_in("/tmp").unwrap();
+        let device = directory.path().join("device");
+        File::create(&device).and_then(|file| file.set_len(SIZE)).unwrap();
+        let mountpoint = format!("mountpoint={}", directory.path().join("mnt").display());
+        run(Command::new("zpool")
+            .args(["create", "-o", "cachefile=none", "-O", &mountpoint, "-O", "atime=off"])
+            .args(options)
+            .arg(&name)
+            .arg(&device))
+        .unwrap_or_else(|error| panic!("{error}"));
+        Self { name, directory, destroyed: false }
+    }
+
+    /// The pool's name.
+    #[must_use]
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// The full name of a dataset, snapshot or bookmark: `a/b`, `a@s`, or `@s` of the pool itself.
+    #[must_use]
+    pub fn dataset(&self, relative: &str) -> String {
+        match relative.chars().next() {
+            None | Some('@' | '#') => format!("{}{relative}", self.name),
+            Some(_) => format!("{}/{relative}", self.name),
+        }
+    }
+
+    /// Where the pool's own filesystem is mounted; datasets `a/b` are at `a/b` below.
+    #[must_use]
+    pub fn mountpoint(&self) -> PathBuf {
+        self.directory.path().join("mnt")
+    }
+
+    /// The temporary directory, on another filesystem than the pool.
+    #[must_use]
+    pub fn directory(&self) -> &Path {
+        self.directory.path()
+    }
+
+    /// Runs `zfs` and returns what it printed.
+    ///
+    /// # Panics
+    ///
+    /// When it fails, with what it said.
+    pub fn zfs(&self, args: &[&str]) -> String {
+        self.try_zfs(args).unwrap_or_else(|error| panic!("{error}"))
+    }
+
+    /// Runs `zfs` and returns what it printed, or how it failed.
+    pub fn try_zfs(&self, args: &[&str]) -> Result<String, String> {
+        run(Command::new("zfs").args(args))
+    }
+
+    /// Runs `zpool` and returns what it printed.
+    ///
+    /// # Panics
+    ///
+    /// When it fails, with what it said.
+    pub fn zpool(&self, args: &[&str]) -> String {
+        run(Command::new("zpool").args(args)).unwrap_or_else(|error| panic!("{error}"))
+    }
+
+    /// Exports the pool and imports it again, as a reboot would, mounting what is to be mounted.
+    ///
+    /// # Panics
+    ///
+    /// When something is in use.
+    pub fn reimport(&self) {
+        self.zpool(&["export", &self.name]);
+        let directory = self.directory.path().display().to_string();
+        self.zpool(&["import", "-o", "cachefile=none", "-d", &directory, &self.name]);
+    }
+
+    /// Destroys the pool and says so if that fails.
+    ///
+    /// # Panics
+    ///
+    /// When something is still in use.
+    pub fn cleanup(mut self) {
+        self.destroy().unwrap_or_else(|error| panic!("{error}"));
+    }
+
+    fn destroy(&mut self) -> Result<(), String> {
+        self.destroyed = true;
+        run(Command::new("zpool").args(["destroy", "-f", &self.name])).map(drop)
+    }
+}
+
+impl Drop for TestPool {
+    /// A failed test leaves its pool to this; the files go with the temporary directory.
+    fn drop(&mut self) {
+        if !self.destroyed {
+            if let Err(error) = self.destroy() {
+                eprintln!("test pool {} stays: {error}", self.name);
+            }
+        }
+    }
+}
+
+fn run(command: &mut Command) -> Result<String, String> {
+    let output = command.output().map_err(|error| format!("{command:?}: {error}"))?;
+    if output.status.success() {
+        return Ok(String::from_utf8_lossy(&output.stdout).into_owned());
+    }
+    let said = String::from_utf8_lossy(&output.stderr);
+    Err(format!("{command:?}: {}: {}", output.status, said.trim()))
+}
