@@ -1,0 +1,123 @@
+//! Whether two versions of a file system differ in more than access times.
+//!
+//! ZFS counts an access time as written data, so a target that was merely read looks written. A
+//! file's change time tells: it moves with every change of content or metadata, and no user can set
+//! it back.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::ffi::{CString, OsString};
+use std::os::fd::OwnedFd;
+use std::os::unix::ffi::OsStringExt;
+
+use rustix::fs::{AtFlags, Dir, FileType, Mode, OFlags, ResolveFlags, Stat};
+use rustix::io::Errno;
+
+/// What must be equal for a file to be unchanged.
+#[derive(PartialEq, Eq)]
+struct Identity {
+    inode: u64,
+    mode: u32,
+    owner: (u32, u32),
+    links: u64,
+    size: i64,
+    device: u64,
+    modified: (i64, i64),
+    changed: (i64, i64),
+}
+
+impl From<&Stat> for Identity {
+    fn from(stat: &Stat) -> Self {
+        Self {
+            inode: stat.st_ino,
+            mode: stat.st_mode,
+            owner: (stat.st_uid, stat.st_gid),
+            links: stat.st_nlink as u64,
+            size: stat.st_size,
+            device: stat.st_rdev,
+            modified: (stat.st_mtime as i64, stat.st_mtime_nsec as i64),
+            changed: (stat.st_ctime as i64, stat.st_ctime_nsec as i64),
+        }
+    }
+}
+
+/// Compares two trees by the descriptors of their roots. Costs a visit to each file.
+pub(crate) fn differs(one: &OwnedFd, other: &OwnedFd) -> Result<bool, Errno> {
+    // The root of a mounted snapshot has an inode number of its own.
+    let root = |fd| Ok(Identity { inode: 0, ..Identity::from(&rustix::fs::fstat(fd)?) });
+    if root(one)? != root(other)? {
+        return Ok(true);
+    }
+    let mut pending = VecDeque::from([OsString::from(".")]);
+    while let Some(path) = pending.pop_front() {
+        let (here, there) = (entries(one, &path)?, entries(other, &path)?);
+        if here != there {
+            return Ok(true);
+        }
+        for (name, identity) in here {
+            let directory = FileType::from_raw_mode(identity.mode) == FileType::Directory;
+            if directory {
+                let mut below = path.clone().into_vec();
+                below.push(b'/');
+                below.extend_from_slice(name.as_bytes());
+                pending.push_back(OsString::from_vec(below));
+            }
+        }
+    }
+    Ok(false)
+}
+
+/// A directory's entries.
+fn entries(root: &OwnedFd, path: &OsString) -> Result<BTreeMap<CString, Identity>, Errno> {
+    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS;
+    let directory = rustix::fs::openat2(root, path, flags, Mode::empty(), resolve)?;
+    let mut entries = BTreeMap::new();
+    for entry in Dir::read_from(&directory)? {
+        let entry = entry?;
+        let name = entry.file_name().to_owned();
+        if matches!(name.as_bytes(), b"." | b"..") {
+            continue;
+        }
+        let stat = rustix::fs::statat(&directory, &name, AtFlags::SYMLINK_NOFOLLOW)?;
+        entries.insert(name, Identity::from(&stat));
+    }
+    Ok(entries)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::fs;
+    use std::path::Path;
+
+    fn root(path: &Path) -> OwnedFd {
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        rustix::fs::open(path, flags, Mode::empty()).unwrap()
+    }
+
+    #[test]
+    fn a_tree_equals_itself_and_differs_from_another() {
+        let dir = tempfile::tempdir().unwrap();
+        fs::create_dir_all(dir.path().join("a/b")).unwrap();
+        fs::write(dir.path().join("a/b/file"), "x").unwrap();
+        assert!(!differs(&root(dir.path()), &root(dir.path())).unwrap());
+        let other = tempfile::tempdir().unwrap();
+        assert!(differs(&root(dir.path()), &root(other.path())).unwrap());
+    }
+
+    #[test]
+    fn each_kind_of_change_shows_in_the_identity() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("file");
+        fs::write(&file, "x").unwrap();
+        let look = || entries(&root(dir.path()), &OsString::from(".")).unwrap();
+        let before = look();
+        assert!(look() == before);
+        std::thread::sleep(std::time::Duration::from_millis(20));
+        // Same length, and the modification time put back: the change time still tells.
+        let modified = fs::metadata(&file).unwrap().modified().unwrap();
+        fs::write(&file, "y").unwrap();
+        fs::File::options().write(true).open(&file).unwrap().set_modified(modified).unwrap();
+        assert!(look() != before);
+    }
+}

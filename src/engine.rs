@@ -1,0 +1,142 @@
+//! The verbs that a transaction needs of ZFS. Each one that changes something is one durable effect.
+
+use std::fmt;
+use std::os::fd::OwnedFd;
+use std::path::{Path, PathBuf};
+
+use rustix::mount::MountAttrFlags;
+
+use crate::errno::Errno;
+use crate::name::{DatasetName, SnapshotName};
+use crate::ownership::Ids;
+use crate::receipt::Guid;
+
+/// A call that failed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Fault {
+    pub(crate) errno: Errno,
+    pub(crate) detail: Option<String>,
+}
+
+impl From<Errno> for Fault {
+    fn from(errno: Errno) -> Self {
+        Self { errno, detail: None }
+    }
+}
+
+/// What ZFS knows of a filesystem, volume or snapshot.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Facts {
+    pub(crate) guid: Guid,
+    pub(crate) volume: bool,
+    /// The snapshot that it is a clone of.
+    pub(crate) origin: Option<Guid>,
+    pub(crate) children: u64,
+    /// The length of the longest name of a snapshot or bookmark of it, without the dataset's part.
+    pub(crate) longest_snapshot: usize,
+    /// The mount point that applies to it, inherited or not; empty for what has none.
+    pub(crate) mountpoint: String,
+}
+
+/// A property's value as the kernel stores it: numbers and choices as numbers.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum PropertyValue {
+    Number(u64),
+    Text(String),
+}
+
+/// The settings of a dataset.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Settings {
+    /// What was set on the dataset itself, native and user properties alike, and can be set on a
+    /// clone of it.
+    pub(crate) own: Vec<(String, PropertyValue)>,
+    /// Whether canmount is `on`.
+    pub(crate) canmount_on: bool,
+    /// Whether `readonly=on` applies, inherited or not.
+    pub(crate) readonly: bool,
+    /// Whether it is encrypted and doesn't inherit its key.
+    pub(crate) encryption_root: bool,
+    /// False where it is encrypted and its key is not loaded.
+    pub(crate) key_loaded: bool,
+    /// Whether permissions were delegated on the dataset itself.
+    pub(crate) permissions: bool,
+}
+
+impl Settings {
+    /// The dataset's own mountpoint value.
+    pub(crate) fn own_mountpoint(&self) -> Option<&str> {
+        self.own.iter().find_map(|(name, value)| match value {
+            PropertyValue::Text(text) if name == "mountpoint" => Some(text.as_str()),
+            _ => None,
+        })
+    }
+}
+
+/// A place where a dataset is mounted, or is to be, with the mount's own options.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Place {
+    pub(crate) path: PathBuf,
+    pub(crate) options: MountAttrFlags,
+}
+
+/// A mount that is attached nowhere yet.
+#[derive(Debug)]
+pub(crate) struct PreparedMount {
+    pub(crate) place: Place,
+    pub(crate) mount: OwnedFd,
+    /// Whether it takes the place of a mount of the old target.
+    pub(crate) replaces: bool,
+}
+
+/// ZFS and the mount table, as far as transactions need them.
+///
+/// Verbs that destroy take the guid that was recorded when the thing was made, and refuse with
+/// [`Errno::STALE`] where it doesn't fit (I5). Destroying what is gone is a success.
+pub(crate) trait Engine: Send + Sync + fmt::Debug {
+    // Questions.
+    fn facts(&self, name: &str) -> Result<Option<Facts>, Fault>;
+    fn settings(&self, dataset: &DatasetName) -> Result<Settings, Fault>;
+    /// Snapshots of `dataset` that are newer than `base`, newest first, by full name.
+    fn snapshots_since(&self, dataset: &DatasetName, base: Guid) -> Result<Vec<String>, Fault>;
+    /// Bytes written to `dataset` since `snapshot` (a full name), exact for the txg of the call.
+    fn written_since(&self, dataset: &DatasetName, snapshot: &str) -> Result<u64, Fault>;
+    /// Whether the content of `dataset` differs from that of `snapshot` in more than access times.
+    fn differs(&self, dataset: &DatasetName, snapshot: &str) -> Result<bool, Fault>;
+    /// Where the whole of `dataset` is mounted in this mount namespace.
+    fn places(&self, dataset: &DatasetName) -> Result<Vec<Place>, Fault>;
+    /// The options that the dataset's properties ask of a mount (what `zfs mount` would pass).
+    fn mount_options(&self, dataset: &DatasetName) -> Result<MountAttrFlags, Fault>;
+    /// What is mounted below `path` and is not one of ZFS's own snapshot automounts.
+    fn mounts_below(&self, path: &Path) -> Result<Vec<PathBuf>, Fault>;
+
+    // Datasets: one txg each, but for clone and create with properties.
+    fn create(&self, name: &DatasetName, own: &[(String, PropertyValue)]) -> Result<(), Fault>;
+    fn snapshot(&self, name: &SnapshotName) -> Result<(), Fault>;
+    fn clone_snapshot(
+        &self,
+        name: &DatasetName,
+        origin: &SnapshotName,
+        own: &[(String, PropertyValue)],
+    ) -> Result<(), Fault>;
+    fn copy_permissions(&self, from: &DatasetName, to: &DatasetName) -> Result<(), Fault>;
+    fn promote(&self, clone: &DatasetName) -> Result<(), Fault>;
+    fn rename(&self, from: &DatasetName, to: &DatasetName) -> Result<(), Fault>;
+    fn destroy(&self, name: &str, guid: Guid) -> Result<(), Fault>;
+    fn inherit_mountpoint(&self, name: &DatasetName, guid: Guid) -> Result<(), Fault>;
+    fn set_mountpoint(&self, name: &DatasetName, value: &str) -> Result<(), Fault>;
+    fn keep_from_boot_mounts(&self, name: &DatasetName) -> Result<(), Fault>;
+
+    // Files and mounts.
+    fn mount_private(&self, dataset: &DatasetName, at: &Path) -> Result<(), Fault>;
+    fn unmount_private(&self, at: &Path) -> Result<(), Fault>;
+    fn flush(&self, at: &Path) -> Result<(), Fault>;
+    fn set_ownership(&self, at: &Path, ids: &Ids) -> Result<(), Fault>;
+    fn prepare_mount(
+        &self,
+        dataset: &DatasetName,
+        place: Place,
+        replaces: bool,
+    ) -> Result<PreparedMount, Fault>;
+    fn attach(&self, prepared: PreparedMount) -> Result<(), Fault>;
+}

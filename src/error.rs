@@ -1,0 +1,360 @@
+//! Errors, one type per operation. Each names the dataset, the step, the code, and what is left.
+
+use std::fmt;
+
+use crate::errno::Errno;
+use crate::name::{DatasetName, NameError, TransactionId};
+use crate::receipt::{Leftover, Receipt};
+use crate::txn::{Step, Transaction};
+
+/// Why [`Zfs::open`](crate::Zfs::open) or [`Zfs::confined_to`](crate::Zfs::confined_to) failed.
+/// Nothing was changed.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum OpenError {
+    /// The ZFS module is not loaded.
+    #[error("the ZFS kernel module is not loaded (no /dev/zfs): load it with `modprobe zfs`")]
+    NoModule,
+    /// `/dev/zfs` can't be opened by this user.
+    #[error("/dev/zfs can't be opened: run as root (CAP_SYS_ADMIN)")]
+    NotPermitted,
+    /// A name to be confined to is not a dataset's name.
+    #[error(transparent)]
+    Name(#[from] NameError),
+    /// The library could not be opened for another reason.
+    #[error("libzfs can't be opened: {0}")]
+    Failed(Errno),
+}
+
+/// One step that failed: what was tried, on which dataset, and what the kernel said.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct StepError {
+    /// The step.
+    pub step: Step,
+    /// The dataset, snapshot or path that it was about.
+    pub subject: String,
+    /// What the kernel said.
+    pub errno: Errno,
+    /// What else is known, for example the snapshot that is in the way.
+    pub detail: Option<String>,
+}
+
+impl StepError {
+    /// What the reader can do about it, where the code says enough.
+    fn advice(&self) -> Option<&'static str> {
+        Some(match self.errno {
+            Errno::PERM | Errno::ACCES if self.step == Step::Promote => {
+                "run as root; if the dataset is encrypted, target and workspace must have the same \
+                 encryption root"
+            }
+            Errno::PERM | Errno::ACCES => "run as root (CAP_SYS_ADMIN)",
+            Errno::ROFS => "the pool or the dataset is read-only: import the pool writable",
+            Errno::AGAIN => {
+                "the pool is suspended after I/O errors: look at `zpool status`, repair the device, \
+                 then `zpool clear`"
+            }
+            Errno::NOSPC => {
+                "there is no room left, in the pool or under a parent's quota (a workspace needs the \
+                 target's reservations once more): free some, or raise the quota"
+            }
+            Errno::DQUOT => "a quota or limit on the dataset or a parent is reached: raise it",
+            Errno::EXIST if self.step.destroys() => "datasets depend on it: destroy those first",
+            Errno::BUSY => {
+                "something uses it: close files opened in it, unmount it in other mount namespaces, \
+                 and unmount its snapshots under .zfs"
+            }
+            Errno::NAMETOOLONG => "use a shorter name for the target or its snapshots",
+            _ => return None,
+        })
+    }
+}
+
+impl StepError {
+    /// The code, what else is known, and what the reader can do.
+    pub(crate) fn why(&self) -> String {
+        let detail = self.detail.as_ref().map(|detail| format!(" ({detail})")).unwrap_or_default();
+        let advice = self.advice().map(|advice| format!("; {advice}")).unwrap_or_default();
+        format!("{}{detail}{advice}", self.errno)
+    }
+}
+
+impl fmt::Display for StepError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "could not {} {}: {}", self.step, self.subject, self.why())
+    }
+}
+
+impl std::error::Error for StepError {}
+
+/// Shows leftovers as the end of a sentence.
+struct Left<'a>(&'a [Leftover]);
+
+impl fmt::Display for Left<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.0.is_empty() {
+            return f.write_str("nothing is left behind");
+        }
+        for (position, leftover) in self.0.iter().enumerate() {
+            write!(f, "{}{leftover}", if position > 0 { "; " } else { "" })?;
+        }
+        Ok(())
+    }
+}
+
+/// Why [`begin`](crate::TransactionBuilder::begin) failed.
+///
+/// All but [`BeginError::Failed`] are found before anything is changed.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum BeginError {
+    /// A name derived from the target's would be too long for ZFS.
+    #[error(
+        "the name {target} is too long for a transaction: names derived from it and from its \
+         snapshots would have {len} bytes, and ZFS allows {max}; shorten one by {over}",
+        max = crate::name::MAX_NAME_LEN,
+        over = len - crate::name::MAX_NAME_LEN
+    )]
+    NameTooLong {
+        /// The target.
+        target: DatasetName,
+        /// The length in bytes of the longest name that the transaction would need.
+        len: usize,
+    },
+    /// A name for something that the caller asked for is not valid.
+    #[error(transparent)]
+    Name(#[from] NameError),
+    /// The target, or something that has to be made beside it, lies outside of what this
+    /// [`Zfs`](crate::Zfs) is confined to.
+    #[error("{name} is outside of what this handle is confined to")]
+    OutsideConfinement {
+        /// The name that was refused.
+        name: DatasetName,
+    },
+    /// The pool doesn't exist or isn't imported.
+    #[error("there is no pool {pool:?}: create it, or import it with `zpool import`")]
+    NoSuchPool {
+        /// Its name.
+        pool: String,
+    },
+    /// The target's parent doesn't exist.
+    #[error("the parent {parent} does not exist: create it, or ask for it with create_parents()")]
+    NoParent {
+        /// The parent's name.
+        parent: DatasetName,
+    },
+    /// The target is a pool's root dataset, which can be neither created nor renamed.
+    #[error("{target} is a pool's root dataset: use a dataset below it")]
+    PoolRoot {
+        /// The target.
+        target: DatasetName,
+    },
+    /// The target or its parent is a volume.
+    #[error("{name} is a volume, not a filesystem")]
+    Volume {
+        /// Its name.
+        name: DatasetName,
+    },
+    /// The target has child datasets, which a promote commit would leave behind.
+    #[error(
+        "{target} has {count} child datasets, which would not move along: they must be elsewhere"
+    )]
+    HasChildren {
+        /// The target.
+        target: DatasetName,
+        /// How many.
+        count: u64,
+    },
+    /// The target has `readonly=on`, so a workspace of it could not be written.
+    #[error("{target} has readonly=on: set it to off for as long as it is changed")]
+    ReadOnly {
+        /// The target.
+        target: DatasetName,
+    },
+    /// The target's encryption key is not loaded.
+    #[error("the encryption key of {target} is not loaded: `zfs load-key` it")]
+    KeyNotLoaded {
+        /// The target.
+        target: DatasetName,
+    },
+    /// The target is its own encryption root. A promote hands the root to the workspace, but not
+    /// the loaded key (`dsl_dataset_promote_crypt_sync`): the next commit or mount would need it
+    /// again.
+    #[error(
+        "{target} is its own encryption root, and would come out of the commit with its key \
+         unloaded: let it inherit its parent's key (`zfs change-key -i`)"
+    )]
+    EncryptionRoot {
+        /// The target.
+        target: DatasetName,
+    },
+    /// A snapshot with the name of the final snapshot exists.
+    #[error("the snapshot {name} exists already")]
+    SnapshotExists {
+        /// Its name.
+        name: crate::name::SnapshotName,
+    },
+    /// A user's or group's name that this system doesn't know.
+    #[error("this system knows no {what} {name:?}")]
+    UnknownPrincipal {
+        /// `user` or `group`.
+        what: &'static str,
+        /// The name.
+        name: String,
+    },
+    /// The mount point is not an absolute path in UTF-8, nor `none` or `legacy`.
+    #[error("{mountpoint:?} is no mount point: an absolute path, none or legacy is")]
+    Mountpoint {
+        /// What was asked for.
+        mountpoint: String,
+    },
+    /// The builder was given a mount point, but the target exists and keeps the one that it has.
+    #[error("{target} exists and keeps its mount point: mountpoint() is for targets to be created")]
+    MountpointOfExisting {
+        /// The target.
+        target: DatasetName,
+    },
+    /// A step failed; what had been done before it was undone.
+    #[error("{error}; {}", Left(left))]
+    Failed {
+        /// The step.
+        error: StepError,
+        /// What could not be undone.
+        left: Vec<Leftover>,
+    },
+}
+
+/// Why a commit was refused: the target is not what it was at begin. Nothing was changed.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum Conflict {
+    /// Somebody else made the target since begin (init).
+    #[error("{target} has been created since this transaction began")]
+    TargetAppeared {
+        /// The target.
+        target: DatasetName,
+    },
+    /// The target is gone, or another dataset has its name (update): for example another
+    /// transaction has committed.
+    #[error("{target} is gone or has been replaced since this transaction began")]
+    TargetReplaced {
+        /// The target.
+        target: DatasetName,
+    },
+    /// The target got a snapshot that is newer than the base; a commit would leave it behind.
+    #[error("{snapshot} was taken since this transaction began")]
+    NewerSnapshot {
+        /// The snapshot.
+        snapshot: String,
+    },
+    /// The target got child datasets; a commit would leave them behind.
+    #[error("{target} got {count} child datasets since this transaction began")]
+    ChildrenAppeared {
+        /// The target.
+        target: DatasetName,
+        /// How many.
+        count: u64,
+    },
+    /// Something is mounted below the target's mount point, and would vanish with the old mount.
+    #[error("{path} is a mount point below the target's: unmount it first")]
+    MountBelow {
+        /// Where it is mounted.
+        path: String,
+    },
+}
+
+/// Why a commit did not take place, or did not reach its end.
+///
+/// It says which of two things is true: nothing has changed and the transaction is handed back, or
+/// the commit is in doubt.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum CommitError {
+    /// The target is not what it was at begin. Nothing was changed.
+    #[error("conflict: {conflict}; nothing was changed, and the workspace is kept")]
+    Conflict {
+        /// What is in the way.
+        conflict: Conflict,
+        /// The transaction: take what is needed from its workspace, try again, or roll back.
+        /// Dropping it rolls back.
+        transaction: Box<Transaction>,
+    },
+    /// A step before the commit point failed, and everything before it was undone.
+    #[error("{error}; nothing was changed, and the workspace is kept")]
+    Unchanged {
+        /// The step.
+        error: StepError,
+        /// The transaction, as it was before this commit. Dropping it rolls back.
+        transaction: Box<Transaction>,
+    },
+    /// A step failed, and so did undoing it or what comes after the commit point. The datasets
+    /// named here are kept as they are; none of their content is lost.
+    #[error("in doubt: {}", Doubt { id, target, receipt, errors })]
+    InDoubt {
+        /// The transaction's id: part of the names of everything it made.
+        id: TransactionId,
+        /// The target.
+        target: DatasetName,
+        /// Present when the commit point was passed: the target has the new content.
+        receipt: Option<Box<Receipt>>,
+        /// Every step that failed, in order.
+        errors: Vec<StepError>,
+    },
+}
+
+struct Doubt<'a> {
+    id: &'a TransactionId,
+    target: &'a DatasetName,
+    receipt: &'a Option<Box<Receipt>>,
+    errors: &'a [StepError],
+}
+
+impl fmt::Display for Doubt<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { id, target, .. } = self;
+        match self.receipt {
+            Some(_) => write!(f, "{target} has the new content, but not everything was put right")?,
+            None => write!(f, "the commit did not take place, but could not be undone")?,
+        }
+        write!(
+            f,
+            "; look for {target}{} (new content), {target}{} (old content) and {target}@{}",
+            id.workspace_suffix(),
+            id.predecessor_suffix(),
+            id.base_leaf()
+        )?;
+        self.errors.iter().try_for_each(|error| write!(f, "; {error}"))
+    }
+}
+
+/// A rollback that could not remove everything. The target is untouched in any case.
+#[derive(Debug, thiserror::Error)]
+#[error("the transaction {id} is rolled back, but not all of it is gone: {}", Left(left))]
+pub struct RollbackError {
+    /// The transaction's id.
+    pub id: TransactionId,
+    /// What is left.
+    pub left: Vec<Leftover>,
+    /// Every step that failed, in order.
+    pub errors: Vec<StepError>,
+}
+
+/// Any error of this crate, for callers that treat them alike.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// See [`NameError`].
+    #[error(transparent)]
+    Name(#[from] NameError),
+    /// See [`OpenError`].
+    #[error(transparent)]
+    Open(#[from] OpenError),
+    /// See [`BeginError`].
+    #[error(transparent)]
+    Begin(#[from] BeginError),
+    /// See [`CommitError`].
+    #[error(transparent)]
+    Commit(#[from] CommitError),
+    /// See [`RollbackError`].
+    #[error(transparent)]
+    Rollback(#[from] RollbackError),
+}

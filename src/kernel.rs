@@ -1,0 +1,357 @@
+//! The engine on real ZFS: each verb is one call of libzfs_core, libzfs or the mount API.
+
+use std::fmt;
+use std::path::{Path, PathBuf};
+use std::thread::sleep;
+use std::time::Duration;
+
+use rustix::mount::MountAttrFlags;
+
+use crate::compare;
+use crate::engine::{Engine, Facts, Fault, Place, PreparedMount, PropertyValue, Settings};
+use crate::errno::Errno;
+use crate::ffi::libzfs::{LibZfs, LibZfsError};
+use crate::ffi::lzc::{DatasetKind, Lzc, LzcError, ProgramLimits, ProgramMode};
+use crate::ffi::nvlist::{NvError, NvList, NvRef, Value};
+use crate::mount;
+use crate::name::{DatasetName, SnapshotName};
+use crate::ownership::Ids;
+use crate::receipt::Guid;
+
+const FACTS: &str = include_str!("program/facts.lua");
+const SNAPSHOTS_SINCE: &str = include_str!("program/snapshots_since.lua");
+const WRITTEN_SINCE: &str = include_str!("program/written_since.lua");
+const DESTROY: &str = include_str!("program/destroy.lua");
+const INHERIT_MOUNTPOINT: &str = include_str!("program/inherit_mountpoint.lua");
+
+/// `ZFS_KEYSTATUS_UNAVAILABLE`.
+const KEY_UNAVAILABLE: u64 = 1;
+
+/// For programs that list snapshots: 100 times the default, enough for some 100,000 of them.
+const LARGE: ProgramLimits = ProgramLimits { instructions: 100_000_000, memory: 100 << 20 };
+
+/// How long to wait for readers that are about to close a file: in steps that double, 1 s in all.
+const BUSY_WAITS_MS: [u64; 10] = [1, 2, 4, 8, 16, 32, 64, 128, 256, 512];
+
+/// Properties that a clone gets from its origin or from the promote, and that can't be set on it.
+const NOT_FOR_CLONES: [&str; 12] = [
+    "casesensitivity",
+    "encryption",
+    "keyformat",
+    "keylocation",
+    "normalization",
+    "pbkdf2iters",
+    "pbkdf2salt",
+    "utf8only",
+    "version",
+    "volblocksize",
+    "volsize",
+    "zoned",
+];
+
+impl From<LzcError> for Fault {
+    fn from(error: LzcError) -> Self {
+        let named = error.per_name.iter().map(|(name, errno)| format!("{name}: {errno}"));
+        let detail = named.chain(error.detail).collect::<Vec<_>>().join("; ");
+        Self { errno: error.errno, detail: (!detail.is_empty()).then_some(detail) }
+    }
+}
+
+impl From<LibZfsError> for Fault {
+    fn from(error: LibZfsError) -> Self {
+        Self { errno: error.errno, detail: Some(error.description) }
+    }
+}
+
+impl From<NvError> for Fault {
+    fn from(error: NvError) -> Self {
+        Self { errno: Errno::INVAL, detail: Some(error.to_string()) }
+    }
+}
+
+impl From<rustix::io::Errno> for Fault {
+    fn from(errno: rustix::io::Errno) -> Self {
+        Errno::from(errno).into()
+    }
+}
+
+/// The kernel's ZFS, opened.
+pub(crate) struct Kernel {
+    lzc: Lzc,
+    libzfs: LibZfs,
+}
+
+impl fmt::Debug for Kernel {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Kernel")
+    }
+}
+
+impl Kernel {
+    pub(crate) fn open() -> Result<Self, Fault> {
+        let lzc = Lzc::open()?;
+        Ok(Self { lzc, libzfs: LibZfs::open(lzc)? })
+    }
+
+    fn program(
+        &self,
+        name: &str,
+        text: &str,
+        args: &NvList,
+        mode: ProgramMode,
+    ) -> Result<NvList, Fault> {
+        let pool = name.split(['/', '@']).next().unwrap_or_default();
+        Ok(self.lzc.program(pool, text, LARGE, args, mode)?)
+    }
+
+    /// Runs a program that acts on one dataset, known by guid, and returns its verdict.
+    fn act(&self, name: &str, guid: Guid, text: &str) -> Result<(), Fault> {
+        let mut args = NvList::new()?;
+        args.add_str("name", name)?;
+        args.add_i64("guid", lua_guid(guid))?;
+        let out = self.program(name, text, &args, ProgramMode::Sync)?;
+        match out.get("return")? {
+            Value::I64(0) | Value::Str("gone") => Ok(()),
+            Value::I64(errno) => Err(Errno::from_raw(errno as i32).into()),
+            _ => Err(Fault {
+                errno: Errno::STALE,
+                detail: Some(format!("{name} is not the one with guid {guid}: it is left alone")),
+            }),
+        }
+    }
+
+    fn properties(&self, own: &[(String, PropertyValue)]) -> Result<NvList, Fault> {
+        let mut list = NvList::new()?;
+        for (name, value) in own {
+            match value {
+                PropertyValue::Number(number) => list.add_u64(name, *number)?,
+                PropertyValue::Text(text) => list.add_str(name, text)?,
+            }
+        }
+        Ok(list)
+    }
+}
+
+impl Engine for Kernel {
+    fn facts(&self, name: &str) -> Result<Option<Facts>, Fault> {
+        let mut args = NvList::new()?;
+        args.add_str("name", name)?;
+        let out = self.program(name, FACTS, &args, ProgramMode::NoSync)?;
+        let facts = out.list("return")?;
+        if facts.is_empty() {
+            return Ok(None);
+        }
+        Ok(Some(Facts {
+            guid: guid_of(facts.i64("guid")?),
+            volume: matches!(facts.str("type"), Ok("volume")),
+            origin: facts.i64("origin_guid").ok().map(guid_of),
+            children: facts.i64("children").unwrap_or(0).unsigned_abs(),
+            longest_snapshot: usize::try_from(facts.i64("longest").unwrap_or(0)).unwrap_or(0),
+            mountpoint: facts.str("mountpoint").unwrap_or_default().to_owned(),
+        }))
+    }
+
+    fn settings(&self, dataset: &DatasetName) -> Result<Settings, Fault> {
+        let props = self.libzfs.props(dataset.as_str())?;
+        let mut own = Vec::new();
+        for pair in props.iter() {
+            let (name, value) = pair?;
+            let Value::List(attributes) = value else {
+                continue;
+            };
+            let source = attributes.str("source").unwrap_or_default();
+            // A received value counts as the dataset's own: a clone can't be given it as received.
+            if (source != dataset.as_str() && source != "$recvd") || NOT_FOR_CLONES.contains(&name)
+            {
+                continue;
+            }
+            let value = match attributes.get("value")? {
+                Value::U64(number) => PropertyValue::Number(number),
+                Value::Str(text) => PropertyValue::Text(text.to_owned()),
+                _ => continue,
+            };
+            own.push((name.to_owned(), value));
+        }
+        let permissions = self.libzfs.permissions(dataset.as_str())?;
+        Ok(Settings {
+            own,
+            canmount_on: number(props.view(), "canmount").unwrap_or(1) == 1,
+            readonly: number(props.view(), "readonly").unwrap_or(0) == 1,
+            encryption_root: props.list("encryptionroot").is_ok_and(
+                |root| matches!(root.str("value"), Ok(name) if name == dataset.as_str()),
+            ),
+            key_loaded: number(props.view(), "keystatus") != Some(KEY_UNAVAILABLE),
+            permissions: permissions.contains(dataset.as_str()),
+        })
+    }
+
+    fn snapshots_since(&self, dataset: &DatasetName, base: Guid) -> Result<Vec<String>, Fault> {
+        let mut args = NvList::new()?;
+        args.add_str("name", dataset.as_str())?;
+        args.add_i64("guid", lua_guid(base))?;
+        let out = self.program(dataset.as_str(), SNAPSHOTS_SINCE, &args, ProgramMode::NoSync)?;
+        let newer = out.list("return")?;
+        let names = newer.iter().map(|pair| match pair? {
+            (_, Value::Str(name)) => Ok(name.to_owned()),
+            (position, _) => Err(Fault::from(NvError::Missing { name: position.to_owned() })),
+        });
+        names.collect()
+    }
+
+    fn written_since(&self, dataset: &DatasetName, snapshot: &str) -> Result<u64, Fault> {
+        let mut args = NvList::new()?;
+        args.add_str("name", dataset.as_str())?;
+        args.add_str("snapshot", snapshot)?;
+        let out = self.program(dataset.as_str(), WRITTEN_SINCE, &args, ProgramMode::Sync)?;
+        Ok(out.i64("return")?.unsigned_abs())
+    }
+
+    fn differs(&self, dataset: &DatasetName, snapshot: &str) -> Result<bool, Fault> {
+        let now = mount::detached(dataset.as_str(), READ_ONLY)?;
+        let then = mount::detached(snapshot, READ_ONLY)?;
+        Ok(compare::differs(&now, &then)?)
+    }
+
+    fn places(&self, dataset: &DatasetName) -> Result<Vec<Place>, Fault> {
+        Ok(mount::places(&mount::table()?, dataset.as_str()))
+    }
+
+    fn mount_options(&self, dataset: &DatasetName) -> Result<MountAttrFlags, Fault> {
+        let props = self.libzfs.props(dataset.as_str())?;
+        let is = |name, default| number(props.view(), name).unwrap_or(default) == 1;
+        let mut options = MountAttrFlags::empty();
+        for (name, default, flag) in [
+            ("setuid", 1, MountAttrFlags::MOUNT_ATTR_NOSUID),
+            ("devices", 1, MountAttrFlags::MOUNT_ATTR_NODEV),
+            ("exec", 1, MountAttrFlags::MOUNT_ATTR_NOEXEC),
+        ] {
+            options.set(flag, !is(name, default));
+        }
+        options.set(MountAttrFlags::MOUNT_ATTR_RDONLY, is("readonly", 0));
+        Ok(options
+            | match (is("atime", 1), is("relatime", 1)) {
+                (false, _) => MountAttrFlags::MOUNT_ATTR_NOATIME,
+                (true, true) => MountAttrFlags::MOUNT_ATTR_RELATIME,
+                (true, false) => MountAttrFlags::MOUNT_ATTR_STRICTATIME,
+            })
+    }
+
+    fn mounts_below(&self, path: &Path) -> Result<Vec<PathBuf>, Fault> {
+        Ok(mount::below(&mount::table()?, path))
+    }
+
+    fn create(&self, name: &DatasetName, own: &[(String, PropertyValue)]) -> Result<(), Fault> {
+        let properties = self.properties(own)?;
+        Ok(self.lzc.create(name.as_str(), DatasetKind::Filesystem, &properties)?)
+    }
+
+    fn snapshot(&self, name: &SnapshotName) -> Result<(), Fault> {
+        Ok(self.lzc.snapshot(&[name.as_str()], &NvList::new()?)?)
+    }
+
+    fn clone_snapshot(
+        &self,
+        name: &DatasetName,
+        origin: &SnapshotName,
+        own: &[(String, PropertyValue)],
+    ) -> Result<(), Fault> {
+        Ok(self.lzc.clone(name.as_str(), origin.as_str(), &self.properties(own)?)?)
+    }
+
+    fn copy_permissions(&self, from: &DatasetName, to: &DatasetName) -> Result<(), Fault> {
+        let all = self.libzfs.permissions(from.as_str())?;
+        let own = all.list(from.as_str())?.try_clone()?;
+        Ok(self.libzfs.set_permissions(to.as_str(), &own)?)
+    }
+
+    fn promote(&self, clone: &DatasetName) -> Result<(), Fault> {
+        Ok(self.lzc.promote(clone.as_str())?)
+    }
+
+    fn rename(&self, from: &DatasetName, to: &DatasetName) -> Result<(), Fault> {
+        Ok(self.lzc.rename(from.as_str(), to.as_str())?)
+    }
+
+    fn destroy(&self, name: &str, guid: Guid) -> Result<(), Fault> {
+        let mut waits = BUSY_WAITS_MS.iter();
+        loop {
+            match self.act(name, guid, DESTROY) {
+                Err(Fault { errno: Errno::BUSY, .. }) if waits.len() > 0 => {
+                    sleep(Duration::from_millis(waits.next().copied().unwrap_or_default()));
+                }
+                result => return result,
+            }
+        }
+    }
+
+    fn inherit_mountpoint(&self, name: &DatasetName, guid: Guid) -> Result<(), Fault> {
+        self.act(name.as_str(), guid, INHERIT_MOUNTPOINT)
+    }
+
+    fn set_mountpoint(&self, name: &DatasetName, value: &str) -> Result<(), Fault> {
+        Ok(self.libzfs.set_without_mounting(name.as_str(), "mountpoint", value)?)
+    }
+
+    fn keep_from_boot_mounts(&self, name: &DatasetName) -> Result<(), Fault> {
+        Ok(self.libzfs.set_without_mounting(name.as_str(), "canmount", "noauto")?)
+    }
+
+    fn mount_private(&self, dataset: &DatasetName, at: &Path) -> Result<(), Fault> {
+        let options = MountAttrFlags::MOUNT_ATTR_RELATIME;
+        let mount = mount::detached(dataset.as_str(), options)?;
+        mount::make_private_directory(at)?;
+        Ok(mount::attach(&mount, at)?)
+    }
+
+    fn unmount_private(&self, at: &Path) -> Result<(), Fault> {
+        // EINVAL: no mount point, so there is nothing to unmount.
+        match mount::detach(at) {
+            Ok(()) | Err(rustix::io::Errno::INVAL | rustix::io::Errno::NOENT) => {}
+            Err(errno) => return Err(errno.into()),
+        }
+        Ok(mount::remove_private_directory(at)?)
+    }
+
+    fn flush(&self, at: &Path) -> Result<(), Fault> {
+        Ok(mount::flush(at)?)
+    }
+
+    fn set_ownership(&self, at: &Path, ids: &Ids) -> Result<(), Fault> {
+        Ok(ids.apply(at)?)
+    }
+
+    fn prepare_mount(
+        &self,
+        dataset: &DatasetName,
+        place: Place,
+        replaces: bool,
+    ) -> Result<PreparedMount, Fault> {
+        let mount = mount::detached(dataset.as_str(), place.options)?;
+        Ok(PreparedMount { place, mount, replaces })
+    }
+
+    fn attach(&self, prepared: PreparedMount) -> Result<(), Fault> {
+        let path = &prepared.place.path;
+        match prepared.replaces {
+            true => mount::detach(path)?,
+            false => mount::make_mount_point(path)?,
+        }
+        Ok(mount::attach(&prepared.mount, path)?)
+    }
+}
+
+const READ_ONLY: MountAttrFlags = MountAttrFlags::MOUNT_ATTR_RDONLY;
+
+/// Channel programs have signed numbers only, and refuse unsigned arguments; guids use all 64 bits.
+fn lua_guid(guid: Guid) -> i64 {
+    i64::from_ne_bytes(guid.0.to_ne_bytes())
+}
+
+fn guid_of(number: i64) -> Guid {
+    Guid(u64::from_ne_bytes(number.to_ne_bytes()))
+}
+
+/// A property's effective value; `None` where it has its default.
+fn number(props: NvRef<'_>, name: &str) -> Option<u64> {
+    props.list(name).ok()?.u64("value").ok()
+}

@@ -1,0 +1,34 @@
+-- What ZFS knows of a dataset or snapshot; nothing where it doesn't exist.
+-- Arguments: name.
+args = ...
+name = args["name"]
+if not zfs.exists(name) then
+    return {}
+end
+facts = { guid = zfs.get_prop(name, "guid") }
+if string.find(name, "@", 1, true) then
+    return facts
+end
+facts.type = zfs.get_prop(name, "type")
+if facts.type == "filesystem" then
+    facts.mountpoint = zfs.get_prop(name, "mountpoint")
+end
+origin = zfs.get_prop(name, "origin")
+if origin then
+    facts.origin_guid = zfs.get_prop(origin, "guid")
+end
+facts.children = 0
+for _ in zfs.list.children(name) do
+    facts.children = facts.children + 1
+end
+facts.longest = 0
+for _, list in ipairs({ zfs.list.snapshots, zfs.list.bookmarks }) do
+    for full in list(name) do
+        -- The dataset's own name and the separator come before the leaf.
+        length = #full - #name - 1
+        if length > facts.longest then
+            facts.longest = length
+        end
+    end
+end
+return facts

@@ -1,0 +1,351 @@
+//! [`Zfs`], the way in, and the builder that begins transactions.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use crate::engine::{Engine, Fault, PropertyValue, Settings};
+use crate::errno::Errno;
+use crate::error::{BeginError, OpenError, StepError};
+use crate::kernel::Kernel;
+use crate::name::{DatasetName, TransactionId};
+use crate::ownership::{Ids, Ownership};
+use crate::txn::Transaction;
+use crate::txn::layout::Layout;
+use crate::txn::plan::{Kind, MountpointGate, Plan, Shape, Step};
+use crate::txn::stage::Order;
+
+/// Where private mounts are attached: a directory that doesn't survive a reboot, as mounts don't.
+const PRIVATE_ROOT: &str = "/run/zfs-txn";
+
+/// ZFS, opened: begins transactions, on all datasets or on some.
+///
+/// Cheap to clone, and may be used by several threads at once. It holds no lock on anything.
+#[derive(Debug, Clone)]
+pub struct Zfs {
+    engine: Arc<dyn Engine>,
+    /// The datasets that may be touched, with everything below them; `None`: all.
+    confinement: Option<Arc<[DatasetName]>>,
+}
+
+impl Zfs {
+    /// Opens ZFS. Changes nothing.
+    ///
+    /// # Errors
+    /// When the kernel module isn't loaded, or `/dev/zfs` may not be opened.
+    ///
+    /// # Privileges
+    /// None here; [`TransactionBuilder::begin`] needs `CAP_SYS_ADMIN`.
+    pub fn open() -> Result<Self, OpenError> {
+        let kernel = Kernel::open().map_err(|Fault { errno, .. }| match errno {
+            Errno::NOENT | Errno::NXIO => OpenError::NoModule,
+            Errno::PERM | Errno::ACCES => OpenError::NotPermitted,
+            errno => OpenError::Failed(errno),
+        })?;
+        Ok(Self { engine: Arc::new(kernel), confinement: None })
+    }
+
+    /// Opens ZFS for these datasets (or whole pools) and what is below them. Every other name is
+    /// refused before any call is made.
+    ///
+    /// A workspace is made *beside* its target, so a target must lie below one of the names: it
+    /// can't be one of them itself.
+    ///
+    /// # Errors
+    /// As [`Zfs::open`]; and when a name is not a dataset's name.
+    pub fn confined_to<I>(names: I) -> Result<Self, OpenError>
+    where
+        I: IntoIterator,
+        I::Item: AsRef<str>,
+    {
+        let names: Result<Vec<DatasetName>, _> =
+            names.into_iter().map(|name| name.as_ref().parse()).collect();
+        let confinement = Some(Arc::from(names?));
+        Ok(Self { confinement, ..Self::open()? })
+    }
+
+    /// Zfs on an engine of one's own, for tests.
+    #[cfg(test)]
+    pub(crate) fn on(engine: Arc<dyn Engine>) -> Self {
+        Self { engine, confinement: None }
+    }
+
+    /// Prepares a transaction on `target`. Changes nothing until
+    /// [`begin`](TransactionBuilder::begin).
+    pub fn transaction<'a>(&'a self, target: &'a DatasetName) -> TransactionBuilder<'a> {
+        TransactionBuilder {
+            zfs: self,
+            target,
+            mountpoint: None,
+            ownership: None,
+            create_parents: false,
+            final_snapshot: None,
+        }
+    }
+
+    fn check_confinement(&self, name: &DatasetName) -> Result<(), BeginError> {
+        match &self.confinement {
+            Some(roots) if !roots.iter().any(|root| name.is_within(root) && name != root) => {
+                Err(BeginError::OutsideConfinement { name: name.clone() })
+            }
+            _ => Ok(()),
+        }
+    }
+}
+
+/// The choices for a transaction; each has a default that suits most.
+#[derive(Debug, Clone)]
+#[must_use = "a transaction begins with begin()"]
+pub struct TransactionBuilder<'a> {
+    zfs: &'a Zfs,
+    target: &'a DatasetName,
+    mountpoint: Option<PathBuf>,
+    ownership: Option<Ownership>,
+    create_parents: bool,
+    final_snapshot: Option<String>,
+}
+
+impl TransactionBuilder<'_> {
+    /// The mountpoint property of a target to be created: an absolute path, `none` or `legacy`.
+    /// Without it the target inherits its parent's. A target that exists keeps what it has.
+    pub fn mountpoint(mut self, mountpoint: impl AsRef<Path>) -> Self {
+        self.mountpoint = Some(mountpoint.as_ref().to_owned());
+        self
+    }
+
+    /// Who is to own the content, and with which mode. Applied at commit, in the workspace.
+    pub fn ownership(mut self, ownership: Ownership) -> Self {
+        self.ownership = Some(ownership);
+        self
+    }
+
+    /// Create the target's missing parents, with inherited properties. A rollback removes them.
+    pub fn create_parents(mut self) -> Self {
+        self.create_parents = true;
+        self
+    }
+
+    /// Take the snapshot `TARGET@name` of exactly the content that is committed.
+    pub fn snapshot(mut self, name: impl Into<String>) -> Self {
+        self.final_snapshot = Some(name.into());
+        self
+    }
+
+    /// Finds out whether the target exists, and makes the workspace: a new dataset, or a snapshot
+    /// of the target and a clone of that. It is mounted below `/run/zfs-txn`, where only this user
+    /// gets.
+    ///
+    /// Two transaction groups for an init, three for an update, one more for each quota or
+    /// reservation that the target has.
+    ///
+    /// A crash leaves the datasets `TARGET-txn-ID` and `TARGET@txn-ID` at most. Neither is mounted
+    /// at the target's mount point at the next boot.
+    ///
+    /// # Errors
+    /// Bad input is found before anything is changed; a step that fails is undone. See
+    /// [`BeginError`].
+    ///
+    /// # Privileges
+    /// `CAP_SYS_ADMIN` in the initial user namespace: for channel programs and for mounts.
+    pub fn begin(self) -> Result<Transaction, BeginError> {
+        let span = tracing::info_span!("begin", target = %self.target);
+        let _entered = span.enter();
+        self.zfs.check_confinement(self.target)?;
+        let id = random_id().map_err(|fault| look_failed(self.target.as_str(), fault))?;
+        let ids = self.ownership.as_ref().map(Ownership::resolve).transpose()?;
+        let order = match self.facts(self.target)? {
+            Some(facts) => self.update(id, ids, &facts)?,
+            None => self.init(id, ids)?,
+        };
+        for name in order.layout.datasets() {
+            self.zfs.check_confinement(name)?;
+        }
+        tracing::debug!(kind = %order.kind, %id, "begin");
+        Transaction::begin(Arc::clone(&self.zfs.engine), order)
+    }
+
+    fn facts(&self, name: &DatasetName) -> Result<Option<crate::engine::Facts>, BeginError> {
+        self.zfs.engine.facts(name.as_str()).map_err(|fault| match fault.errno {
+            Errno::NOENT => BeginError::NoSuchPool { pool: name.pool().to_owned() },
+            _ => look_failed(name.as_str(), fault),
+        })
+    }
+
+    /// The settings of a dataset, if what is cloned from it or created below it can be written.
+    fn writable_settings(&self, name: &DatasetName) -> Result<Settings, BeginError> {
+        let settings = self.zfs.engine.settings(name);
+        let settings = settings.map_err(|fault| look_failed(name.as_str(), fault))?;
+        let target = name.clone();
+        match settings {
+            Settings { key_loaded: false, .. } => Err(BeginError::KeyNotLoaded { target }),
+            Settings { readonly: true, .. } => Err(BeginError::ReadOnly { target }),
+            settings => Ok(settings),
+        }
+    }
+
+    fn update(
+        &self,
+        id: TransactionId,
+        ownership: Option<Ids>,
+        facts: &crate::engine::Facts,
+    ) -> Result<Order, BeginError> {
+        let target = self.target.clone();
+        if target.parent().is_none() {
+            return Err(BeginError::PoolRoot { target });
+        }
+        if facts.volume {
+            return Err(BeginError::Volume { name: target });
+        }
+        if facts.children > 0 {
+            return Err(BeginError::HasChildren { target, count: facts.children });
+        }
+        if self.mountpoint.is_some() {
+            return Err(BeginError::MountpointOfExisting { target });
+        }
+        let settings = self.writable_settings(&target)?;
+        if settings.encryption_root {
+            return Err(BeginError::EncryptionRoot { target });
+        }
+        let leaf = self.final_snapshot.as_deref();
+        let layout = Layout::new(&target, id, leaf, Vec::new(), facts.longest_snapshot)?;
+        if let Some(leaf) = leaf {
+            let name = target.snapshot(leaf)?;
+            let found = self.zfs.engine.facts(name.as_str());
+            if found.map_err(|fault| look_failed(name.as_str(), fault))?.is_some() {
+                return Err(BeginError::SnapshotExists { name });
+            }
+        }
+        let gate =
+            MountpointGate::new(settings.own_mountpoint(), &facts.mountpoint, settings.canmount_on);
+        let shape = Shape {
+            kind: Kind::Update,
+            missing_parents: 0,
+            permissions: settings.permissions,
+            ownership: ownership.is_some(),
+            final_snapshot: leaf.is_some(),
+            gated: gate != MountpointGate::Open,
+        };
+        Ok(Order {
+            id,
+            kind: Kind::Update,
+            layout,
+            plan: Plan::new(shape),
+            properties: gated_properties(settings.own, &gate),
+            gate,
+            ownership,
+            private_path: private_path(id),
+            target: Some(facts.guid),
+            new_places: Vec::new(),
+        })
+    }
+
+    fn init(&self, id: TransactionId, ownership: Option<Ids>) -> Result<Order, BeginError> {
+        let target = self.target.clone();
+        let (ancestor, missing_parents) = self.nearest_ancestor()?;
+        let facts = self.facts(&ancestor)?;
+        let facts = facts.ok_or_else(|| BeginError::NoParent { parent: ancestor.clone() })?;
+        if facts.volume {
+            return Err(BeginError::Volume { name: ancestor });
+        }
+        self.writable_settings(&ancestor)?;
+        if let (Some(parent), false) = (missing_parents.last(), self.create_parents) {
+            return Err(BeginError::NoParent { parent: parent.clone() });
+        }
+        let own = self.own_mountpoint()?;
+        let inherited = |name: &DatasetName| match facts.mountpoint.as_str() {
+            path if path.starts_with('/') => {
+                let below = &name.as_str()[ancestor.as_str().len()..];
+                format!("{}{below}", path.trim_end_matches('/'))
+            }
+            none_or_legacy => none_or_legacy.to_owned(),
+        };
+        let effective = own.clone().unwrap_or_else(|| inherited(&target));
+        let gate = MountpointGate::new(own.as_deref(), &effective, true);
+        let new_places = missing_parents
+            .iter()
+            .map(|parent| (parent.clone(), inherited(parent)))
+            .chain([(target.clone(), effective)])
+            .filter(|(_, path)| path.starts_with('/'))
+            .map(|(dataset, path)| (dataset, PathBuf::from(path)))
+            .collect();
+        let leaf = self.final_snapshot.as_deref();
+        let shape = Shape {
+            kind: Kind::Init,
+            missing_parents: missing_parents.len(),
+            permissions: false,
+            ownership: ownership.is_some(),
+            final_snapshot: leaf.is_some(),
+            gated: gate != MountpointGate::Open,
+        };
+        let own = own.map(|path| ("mountpoint".to_owned(), PropertyValue::Text(path)));
+        Ok(Order {
+            id,
+            kind: Kind::Init,
+            layout: Layout::new(&target, id, leaf, missing_parents, 0)?,
+            plan: Plan::new(shape),
+            properties: gated_properties(own.into_iter().collect(), &gate),
+            gate,
+            ownership,
+            private_path: private_path(id),
+            target: None,
+            new_places,
+        })
+    }
+
+    /// The nearest dataset above the target that exists, and those between, topmost first.
+    fn nearest_ancestor(&self) -> Result<(DatasetName, Vec<DatasetName>), BeginError> {
+        let mut missing = Vec::new();
+        let mut name = self.target.clone();
+        while let Some(parent) = name.parent() {
+            if self.facts(&parent)?.is_some() {
+                missing.reverse();
+                return Ok((parent, missing));
+            }
+            missing.push(parent.clone());
+            name = parent;
+        }
+        Err(BeginError::NoSuchPool { pool: self.target.pool().to_owned() })
+    }
+
+    fn own_mountpoint(&self) -> Result<Option<String>, BeginError> {
+        let Some(mountpoint) = &self.mountpoint else {
+            return Ok(None);
+        };
+        match mountpoint.to_str() {
+            Some(text) if text == "none" || text == "legacy" => Ok(Some(text.to_owned())),
+            Some(text) if text.starts_with('/') && !text.contains('\0') => {
+                Ok(Some(text.to_owned()))
+            }
+            _ => Err(BeginError::Mountpoint { mountpoint: mountpoint.display().to_string() }),
+        }
+    }
+}
+
+fn look_failed(subject: &str, Fault { errno, detail }: Fault) -> BeginError {
+    let error = StepError { step: Step::Look, subject: subject.to_owned(), errno, detail };
+    BeginError::Failed { error, left: Vec::new() }
+}
+
+/// The properties that the workspace starts with: it must not claim the target's mount point.
+fn gated_properties(
+    mut own: Vec<(String, PropertyValue)>,
+    gate: &MountpointGate,
+) -> Vec<(String, PropertyValue)> {
+    if *gate != MountpointGate::Open {
+        own.retain(|(name, _)| name != "mountpoint");
+        own.push(("mountpoint".to_owned(), PropertyValue::Text("none".to_owned())));
+    }
+    own
+}
+
+fn private_path(id: TransactionId) -> PathBuf {
+    Path::new(PRIVATE_ROOT).join(id.to_string())
+}
+
+fn random_id() -> Result<TransactionId, Fault> {
+    let mut bytes = [0; 8];
+    let len = rustix::rand::getrandom(&mut bytes, rustix::rand::GetRandomFlags::empty())?;
+    match len {
+        8 => Ok(TransactionId::from_bits(u64::from_ne_bytes(bytes))),
+        _ => Err(Errno::IO.into()),
+    }
+}

@@ -1,0 +1,275 @@
+//! What goes wrong is found early, undone, and said in a sentence that tells the reader what to do.
+
+use std::fs;
+use std::fs::File;
+use std::io::Write;
+use std::os::unix::process::CommandExt;
+use std::path::Path;
+use std::process::Command;
+
+use zfs_txn::{BeginError, CommitError, DatasetName, Errno, OpenError, Step, Zfs};
+
+use crate::support::{Identity, Scene, State};
+
+/// Runs one test of this binary in a process of its own, prepared by `prepare`.
+pub fn again(test: &str, variable: &str, prepare: impl FnOnce(&mut Command)) {
+    let mut command = Command::new(std::env::current_exe().unwrap());
+    command.args(["--exact", test, "--nocapture"]).env(variable, "1");
+    prepare(&mut command);
+    let output = command.output().unwrap();
+    let said = String::from_utf8_lossy(&output.stdout);
+    let complained = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{}\n{said}\n{complained}", output.status);
+    assert!(said.contains("1 passed"), "{said}");
+}
+
+/// Opens, unless the module is said to be missing: the test below runs this one without /dev/zfs.
+#[test]
+fn opening_needs_the_module() {
+    match (Zfs::open(), std::env::var_os("ZFS_TXN_WITHOUT_MODULE")) {
+        (Err(OpenError::NoModule), Some(_)) => {
+            assert!(OpenError::NoModule.to_string().contains("modprobe zfs"));
+        }
+        (Ok(_), None) => {}
+        (result, expected) => panic!("{result:?}, without the module: {expected:?}"),
+    }
+}
+
+#[test]
+fn without_the_module_opening_says_how_to_load_it() {
+    let test = "errors::opening_needs_the_module";
+    let mut shell = Command::new("unshare");
+    shell.args(["--mount", "sh", "-c", "mount -t tmpfs none /dev && exec \"$@\"", "sh"]);
+    shell.arg(std::env::current_exe().unwrap()).args(["--exact", test, "--nocapture"]);
+    let output = shell.env("ZFS_TXN_WITHOUT_MODULE", "1").output().unwrap();
+    let said = String::from_utf8_lossy(&output.stdout);
+    assert!(output.status.success() && said.contains("1 passed"), "{output:?}");
+}
+
+/// Begins as root, and is told as anybody else: the test below runs this one as `nobody`.
+#[test]
+fn beginning_needs_root() {
+    let Some(target) = std::env::var_os("ZFS_TXN_AS_NOBODY") else {
+        let scene = Scene::new();
+        let target = scene.dataset("t", &[]);
+        scene.begin(&target).rollback().unwrap();
+        return scene.end();
+    };
+    let target: DatasetName = target.to_str().unwrap().parse().unwrap();
+    let error = match Zfs::open() {
+        Ok(zfs) => zfs.transaction(&target).begin().unwrap_err().to_string(),
+        Err(error) => error.to_string(),
+    };
+    assert!(error.contains("run as root"), "{error}");
+}
+
+#[test]
+fn somebody_else_than_root_is_told_so_and_changes_nothing() {
+    let scene = Scene::new();
+    let target = scene.dataset("t", &[]);
+    let before = State::of(&scene, Identity::Kept);
+    again("errors::beginning_needs_root", "ZFS_TXN_AS_NOBODY", |command| {
+        command.env("ZFS_TXN_AS_NOBODY", target.as_str()).uid(65534).gid(65534);
+    });
+    before.assert_same(&State::of(&scene, Identity::Kept));
+    scene.end();
+}
+
+#[test]
+fn a_missing_pool_a_missing_parent_and_a_pools_root_are_told_apart() {
+    let scene = Scene::new();
+    let begin = |name: &str| {
+        let target: DatasetName = name.parse().unwrap();
+        scene.zfs.transaction(&target).begin().unwrap_err()
+    };
+    let error = begin("zfstxn-no-such-pool/t");
+    assert!(matches!(&error, BeginError::NoSuchPool { pool } if pool == "zfstxn-no-such-pool"));
+    assert!(error.to_string().contains("zpool import"), "{error}");
+    let error = begin("zfstxn-no-such-pool");
+    assert!(matches!(error, BeginError::NoSuchPool { .. }), "{error}");
+    let error = begin(&scene.pool.dataset("missing/t"));
+    assert!(matches!(&error, BeginError::NoParent { parent } if *parent == scene.name("missing")));
+    let error = begin(scene.pool.name());
+    assert!(matches!(error, BeginError::PoolRoot { .. }), "{error}");
+    scene.end();
+}
+
+#[test]
+fn what_a_transaction_cannot_be_about_is_refused_at_begin() {
+    let scene = Scene::new();
+    scene.pool.zfs(&["create", "-s", "-V", "1M", &scene.pool.dataset("volume")]);
+    let (parent, readonly) = (scene.dataset("parent", &[]), scene.dataset("readonly", &[]));
+    scene.pool.zfs(&["set", "readonly=on", readonly.as_str()]);
+    scene.dataset("parent/child", &[]);
+    scene.pool.zfs(&["snapshot", &scene.pool.dataset("parent/child@s")]);
+    let child = scene.name("parent/child");
+    let before = State::of(&scene, Identity::Kept);
+    let begin = |target: &DatasetName| scene.zfs.transaction(target).begin().unwrap_err();
+    assert!(matches!(begin(&scene.name("volume")), BeginError::Volume { .. }));
+    assert!(matches!(begin(&scene.name("volume/t")), BeginError::Volume { .. }));
+    assert!(matches!(begin(&parent), BeginError::HasChildren { count: 1, .. }));
+    assert!(matches!(begin(&readonly), BeginError::ReadOnly { .. }));
+    assert!(matches!(begin(&scene.name("readonly/t")), BeginError::ReadOnly { .. }));
+    let error = scene.zfs.transaction(&child).snapshot("s").begin().unwrap_err();
+    assert!(matches!(error, BeginError::SnapshotExists { .. }), "{error}");
+    let error = scene.zfs.transaction(&child).snapshot("a/b").begin().unwrap_err();
+    assert!(matches!(error, BeginError::Name(_)), "{error}");
+    let error = scene.zfs.transaction(&child).mountpoint("/elsewhere").begin().unwrap_err();
+    assert!(matches!(error, BeginError::MountpointOfExisting { .. }), "{error}");
+    let error = scene.zfs.transaction(&scene.name("t")).mountpoint("relative").begin().unwrap_err();
+    assert!(matches!(error, BeginError::Mountpoint { .. }), "{error}");
+    before.assert_same(&State::of(&scene, Identity::Kept));
+    scene.end();
+}
+
+/// The longest name that begin accepts can be committed; one byte more is refused by begin.
+#[test]
+fn a_name_too_long_by_one_byte_is_refused_at_begin_and_never_at_commit() {
+    let scene = Scene::new();
+    let suffixes = "-txn-0123456789abcdef@txn-0123456789abcdef".len();
+    let longest = 255 - suffixes - scene.pool.name().len() - 1;
+    let fits = scene.name(&"n".repeat(longest));
+    scene.publish(&fits, "init");
+    scene.publish(&fits, "update");
+    assert_eq!(scene.read(&fits), "update");
+    let error = scene.zfs.transaction(&scene.name(&"n".repeat(longest + 1))).begin().unwrap_err();
+    assert!(matches!(error, BeginError::NameTooLong { len: 256, .. }), "{error}");
+
+    let target = scene.dataset("t", &[]);
+    let workspace = target.as_str().len() + "-txn-0123456789abcdef@".len();
+    let snapshot = |len: usize| format!("{target}@{}", "s".repeat(len));
+    scene.pool.zfs(&["snapshot", &snapshot(255 - workspace)]);
+    scene.publish(&target, "with the longest snapshot name");
+    scene.pool.zfs(&["snapshot", &snapshot(256 - workspace)]);
+    let error = scene.zfs.transaction(&target).begin().unwrap_err();
+    assert!(matches!(error, BeginError::NameTooLong { len: 256, .. }), "{error}");
+    scene.end();
+}
+
+#[test]
+fn a_read_only_pool_is_found_before_anything_is_changed() {
+    let scene = Scene::new();
+    let target = scene.dataset("t", &[]);
+    let directory = scene.pool.directory().display().to_string();
+    scene.pool.zpool(&["export", scene.pool.name()]);
+    scene.pool.zpool(&[
+        "import",
+        "-o",
+        "readonly=on",
+        "-o",
+        "cachefile=none",
+        "-d",
+        &directory,
+        scene.pool.name(),
+    ]);
+    let error = scene.zfs.transaction(&target).begin().unwrap_err();
+    let BeginError::Failed { error: step, left } = &error else { panic!("{error}") };
+    assert_eq!((step.step, step.errno, left.len()), (Step::Look, Errno::ROFS, 0));
+    assert!(error.to_string().contains("read-only"), "{error}");
+    scene.end();
+}
+
+/// A pool whose device ran out of room under it: I/O errors suspend it.
+#[test]
+fn a_suspended_pool_is_found_before_anything_is_changed() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path();
+    let shell = |script: &str| {
+        let output = Command::new("sh").args(["-ec", script]).output().unwrap();
+        assert!(output.status.success(), "{script}: {output:?}");
+    };
+    let (dir, name) = (path.display(), format!("zfstxn-test-{}-suspended", std::process::id()));
+    shell(&format!(
+        "mount -t tmpfs -o size=100m none {dir}; truncate -s 1G {dir}/device; \
+         zpool create -o cachefile=none -o failmode=wait -O mountpoint={dir}/mnt -O compression=off \
+         {name} {dir}/device; zfs create {name}/t; zpool sync {name}"
+    ));
+    fill(&path.join("device.ballast"));
+    shell(&format!(
+        "dd if=/dev/urandom of={dir}/mnt/big bs=1M count=20 2>/dev/null; \
+         (zpool sync {name} >/dev/null 2>&1 &); for i in $(seq 100); do \
+         grep -q SUSPENDED /proc/spl/kstat/zfs/{name}/state && exit 0; sleep 0.2; done; exit 1"
+    ));
+    let target: DatasetName = format!("{name}/t").parse().unwrap();
+    let error = Zfs::open().unwrap().transaction(&target).begin().unwrap_err();
+    // Give the room back, so that the pool can be destroyed whatever is asserted below.
+    fs::remove_file(path.join("device.ballast")).unwrap();
+    shell(&format!("zpool clear {name}; zpool sync {name}; zpool destroy {name}; umount {dir}"));
+    let BeginError::Failed { error: step, left } = &error else { panic!("{error}") };
+    assert_eq!((step.step, step.errno, left.len()), (Step::Look, Errno::AGAIN, 0));
+    assert!(error.to_string().contains("zpool clear"), "{error}");
+}
+
+/// Writes until the file system is full.
+fn fill(path: &Path) {
+    let mut file = File::create(path).unwrap();
+    let block = vec![7; 1 << 16];
+    while file.write_all(&block).is_ok() {}
+}
+
+#[test]
+fn a_full_pool_lets_a_commit_fail_with_nothing_changed_or_succeed_whole() {
+    let scene = Scene::with_options(&["-O", "compression=off"]);
+    let target = scene.dataset("t", &[]);
+    let transaction = scene.begin(&target);
+    fs::write(transaction.path().join("file"), "ours").unwrap();
+    fill(&scene.pool.mountpoint().join("ballast"));
+    scene.pool.zpool(&["sync", scene.pool.name()]);
+    let second = scene.zfs.transaction(&target).begin();
+    match second {
+        Err(error) => assert!(error.to_string().contains("no room left"), "{error}"),
+        Ok(second) => second.rollback().unwrap(),
+    }
+    match transaction.commit() {
+        Ok(receipt) => assert!(receipt.leftovers.is_empty(), "{receipt:?}"),
+        Err(CommitError::Unchanged { error, transaction }) => {
+            assert_eq!(error.errno, Errno::NOSPC, "{error}");
+            assert_eq!(scene.read(&target), "generation 0");
+            fs::remove_file(scene.pool.mountpoint().join("ballast")).unwrap();
+            scene.pool.zpool(&["sync", scene.pool.name()]);
+            transaction.commit().unwrap();
+        }
+        Err(error) => panic!("{error}"),
+    }
+    assert_eq!(scene.read(&target), "ours");
+    scene.end();
+}
+
+/// A clone needs room for its own reservation: the parent's quota has none left for a second one.
+#[test]
+fn a_quota_that_is_reached_is_named_and_begin_leaves_nothing() {
+    let scene = Scene::new();
+    scene.dataset("parent", &["-o", "quota=100M"]);
+    let target = scene.dataset("parent/t", &["-o", "reservation=60M"]);
+    let before = State::of(&scene, Identity::Kept);
+    let error = scene.zfs.transaction(&target).begin().unwrap_err();
+    let BeginError::Failed { error: step, left } = &error else { panic!("{error}") };
+    assert_eq!((step.step, left.len()), (Step::CloneWorkspace, 0), "{error}");
+    assert!(matches!(step.errno, Errno::NOSPC | Errno::DQUOT), "{error}");
+    assert!(error.to_string().contains("reservation"), "{error}");
+    before.assert_same(&State::of(&scene, Identity::Kept));
+    scene.end();
+}
+
+#[test]
+fn a_snapshot_in_use_makes_promote_busy_and_the_commit_can_be_tried_again() {
+    let scene = Scene::new();
+    let target = scene.dataset("t", &[]);
+    let snapshot = format!("{target}@s");
+    scene.pool.zfs(&["snapshot", &snapshot]);
+    let place = scene.pool.directory().join("snapshot");
+    fs::create_dir(&place).unwrap();
+    let mounted = Command::new("mount").args(["-t", "zfs", &snapshot]).arg(&place).status();
+    assert!(mounted.unwrap().success());
+    let transaction = scene.begin(&target);
+    fs::write(transaction.path().join("file"), "ours").unwrap();
+    let error = transaction.commit().unwrap_err();
+    let CommitError::Unchanged { error, transaction } = error else { panic!("{error}") };
+    assert_eq!((error.step, error.errno), (Step::Promote, Errno::BUSY));
+    assert!(error.to_string().contains(".zfs"), "{error}");
+    assert_eq!(scene.read(&target), "generation 0");
+    assert!(Command::new("umount").arg(&place).status().unwrap().success());
+    transaction.commit().unwrap();
+    assert_eq!(scene.read(&target), "ours");
+    scene.end();
+}

@@ -1,0 +1,18 @@
+//! Transactions on real ZFS, through the public interface. Needs root and the zfs module: run with
+//! `cargo xtask test`.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    unreachable_pub,
+    reason = "a helper that fails, fails the test, and this crate has no users"
+)]
+
+mod commit;
+mod errors;
+mod mounts;
+mod process;
+mod random;
+mod rollback;
+mod support;
+#[path = "../../src/test_pool.rs"]
+mod test_pool;

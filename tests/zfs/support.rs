@@ -1,0 +1,206 @@
+//! What the tests share: a scene to act in, and a pool's complete state to compare.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+
+use zfs_txn::{DatasetName, Receipt, Transaction, Zfs};
+
+use crate::test_pool::TestPool;
+
+/// A pool and an open library.
+pub struct Scene {
+    pub pool: TestPool,
+    pub zfs: Zfs,
+}
+
+impl Scene {
+    pub fn new() -> Self {
+        Self::with_options(&[])
+    }
+
+    pub fn with_options(options: &[&str]) -> Self {
+        Self { pool: TestPool::with_options(options), zfs: Zfs::open().unwrap() }
+    }
+
+    pub fn name(&self, relative: &str) -> DatasetName {
+        self.pool.dataset(relative).parse().unwrap()
+    }
+
+    /// A dataset, created by the `zfs` command, with one file.
+    pub fn dataset(&self, relative: &str, options: &[&str]) -> DatasetName {
+        let name = self.name(relative);
+        self.pool.zfs(&[&["create"], options, &[name.as_str()]].concat());
+        if let Some(path) = self.mounted_at(&name) {
+            fs::write(path.join("file"), "generation 0").unwrap();
+        }
+        name
+    }
+
+    pub fn begin(&self, target: &DatasetName) -> Transaction {
+        self.zfs.transaction(target).begin().unwrap()
+    }
+
+    /// Replaces the content of `file` in one transaction.
+    pub fn publish(&self, target: &DatasetName, content: &str) -> Receipt {
+        let transaction = self.begin(target);
+        fs::write(transaction.path().join("file"), content).unwrap();
+        transaction.commit().unwrap()
+    }
+
+    pub fn mounted_at(&self, target: &DatasetName) -> Option<PathBuf> {
+        mounts_of(target.as_str()).into_iter().next()
+    }
+
+    /// What `file` says at the target's mount point.
+    pub fn read(&self, target: &DatasetName) -> String {
+        let path = self.mounted_at(target).expect("the target is mounted");
+        fs::read_to_string(path.join("file")).unwrap()
+    }
+
+    pub fn property(&self, name: &DatasetName, property: &str) -> (String, String) {
+        let line = self.pool.zfs(&["get", "-Hpo", "value,source", property, name.as_str()]);
+        let (value, source) = line.trim_end().split_once('\t').unwrap();
+        (value.to_owned(), source.to_owned())
+    }
+
+    /// Ends the test: nothing of any transaction may be left, and nothing may keep the pool busy.
+    pub fn end(self) {
+        let left = self.pool.zfs(&["list", "-Ho", "name", "-t", "all", "-r", self.pool.name()]);
+        for name in left.lines() {
+            assert!(!name.contains("-txn-") && !name.contains("-old-"), "left: {name}");
+            assert!(!name.contains("@txn-"), "left: {name}");
+        }
+        self.pool.cleanup();
+    }
+}
+
+/// Where a dataset is mounted as a whole.
+pub fn mounts_of(dataset: &str) -> Vec<PathBuf> {
+    mount_lines()
+        .into_iter()
+        .filter(|fields| fields[fields.len() - 2] == dataset && fields[3] == "/")
+        .map(|fields| PathBuf::from(&fields[4]))
+        .collect()
+}
+
+/// The lines of the mount table, in fields.
+pub fn mount_lines() -> Vec<Vec<String>> {
+    let table = fs::read_to_string("/proc/self/mountinfo").unwrap();
+    table.lines().map(|line| line.split(' ').map(str::to_owned).collect()).collect()
+}
+
+/// Whether datasets keep their identity between two looks, or are replaced by a commit.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum Identity {
+    Kept,
+    Replaced,
+}
+
+/// Everything that an administrator could see of a pool: properties with their sources, holds,
+/// delegations, mounts with their options, and the content of each mounted filesystem.
+#[derive(Debug, PartialEq, Eq)]
+pub struct State(BTreeMap<String, String>);
+
+impl State {
+    pub fn of(scene: &Scene, identity: Identity) -> Self {
+        // What ZFS computes from everything else, or that moves with time alone.
+        const VOLATILE: [&str; 14] = [
+            "available",
+            "compressratio",
+            "logicalreferenced",
+            "logicalused",
+            "refcompressratio",
+            "referenced",
+            "snapshots_changed",
+            "unique",
+            "used",
+            "usedbychildren",
+            "usedbydataset",
+            "usedbyrefreservation",
+            "usedbysnapshots",
+            "written",
+        ];
+        // What is of the dataset rather than of its name.
+        const IDENTITY: [&str; 5] = ["createtxg", "creation", "guid", "objsetid", "clones"];
+        let pool = scene.pool.name();
+        let mut state = BTreeMap::new();
+        let properties =
+            scene.pool.zfs(&["get", "-Hpr", "-o", "name,property,value,source", "all", pool]);
+        for line in properties.lines() {
+            let fields: Vec<&str> = line.split('\t').collect();
+            let [name, property, value, source] = fields[..] else { panic!("{line:?}") };
+            let snapshot = name.contains(['@', '#']);
+            let skipped = VOLATILE.contains(&property)
+                || (!snapshot && identity == Identity::Replaced && IDENTITY.contains(&property));
+            if !skipped {
+                state.insert(format!("{name} {property}"), format!("{value} ({source})"));
+            }
+        }
+        for name in scene.pool.zfs(&["list", "-Ho", "name", "-t", "snapshot", "-r", pool]).lines() {
+            let holds = scene.pool.zfs(&["holds", "-H", name]);
+            let tags: Vec<&str> =
+                holds.lines().filter_map(|line| line.split('\t').nth(1)).collect();
+            state.insert(format!("{name} holds"), tags.join(","));
+        }
+        for name in scene.pool.zfs(&["list", "-Ho", "name", "-r", pool]).lines() {
+            state.insert(format!("{name} allow"), scene.pool.zfs(&["allow", name]));
+            for path in mounts_of(name) {
+                content(&path, &format!("{name} content"), &mut state);
+            }
+        }
+        for fields in mount_lines() {
+            let source = &fields[fields.len() - 2];
+            if source == pool || source.starts_with(&format!("{pool}/")) {
+                let key = format!("mount of {source} at {}", fields[4]);
+                // A mount's own options and the superblock's.
+                let options = format!("{} {}", fields[5], fields[fields.len() - 1]);
+                let entry: &mut String = state.entry(key).or_default();
+                entry.push_str(&options);
+                entry.push(';');
+            }
+        }
+        Self(state)
+    }
+
+    /// Panics with each difference by name.
+    pub fn assert_same(&self, after: &Self) {
+        let keys: std::collections::BTreeSet<_> = self.0.keys().chain(after.0.keys()).collect();
+        let differences: Vec<String> = keys
+            .into_iter()
+            .filter(|key| self.0.get(*key) != after.0.get(*key))
+            .map(|key| format!("{key}: {:?} -> {:?}", self.0.get(key), after.0.get(key)))
+            .collect();
+        assert!(differences.is_empty(), "the pool's state differs:\n{}", differences.join("\n"));
+    }
+}
+
+fn content(directory: &Path, key: &str, state: &mut BTreeMap<String, String>) {
+    let meta = fs::symlink_metadata(directory).unwrap();
+    let what = if meta.is_symlink() {
+        format!("-> {}", fs::read_link(directory).unwrap().display())
+    } else if meta.is_file() {
+        format!("{:?}", fs::read(directory).unwrap())
+    } else {
+        "directory".to_owned()
+    };
+    let owner = format!("{:o} {}:{}", meta.mode(), meta.uid(), meta.gid());
+    state.insert(key.to_owned(), format!("{owner} {what}"));
+    if meta.is_dir() {
+        for entry in fs::read_dir(directory).unwrap() {
+            let entry = entry.unwrap();
+            // Other datasets of the pool are looked at by name.
+            if entry.metadata().unwrap().dev() == meta.dev() {
+                content(&entry.path(), &format!("{key} {}", entry.file_name().display()), state);
+            }
+        }
+    }
+}
+
+/// How many datasets of the pool would be mounted at `path` at the next boot.
+pub fn claims(scene: &Scene, path: &Path) -> usize {
+    let list = scene.pool.zfs(&["list", "-Ho", "canmount,mountpoint", "-r", scene.pool.name()]);
+    let claim = format!("on\t{}", path.display());
+    list.lines().filter(|line| **line == claim).count()
+}
