@@ -30,12 +30,38 @@ pub(crate) struct Facts {
     pub(crate) guid: Guid,
     pub(crate) volume: bool,
     /// The snapshot that it is a clone of.
-    pub(crate) origin: Option<Guid>,
+    pub(crate) origin: Option<Origin>,
     pub(crate) children: u64,
     /// The length of the longest name of a snapshot or bookmark of it, without the dataset's part.
     pub(crate) longest_snapshot: usize,
     /// The mount point that applies to it, inherited or not; empty for what has none.
     pub(crate) mountpoint: String,
+}
+
+/// The snapshot that a clone was made of, by its present name.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Origin {
+    pub(crate) name: String,
+    pub(crate) guid: Guid,
+}
+
+/// A dataset by the name that it should have and by its guid.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Known<'a> {
+    pub(crate) name: &'a DatasetName,
+    pub(crate) guid: Guid,
+}
+
+/// A clone to be promoted, with all that must be true in the txg in which it is.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Promotion<'a> {
+    pub(crate) clone: Known<'a>,
+    /// The dataset that holds the clone's origin.
+    pub(crate) head: Known<'a>,
+    /// The head's own origin.
+    pub(crate) head_origin: Option<Guid>,
+    /// The clone's origin.
+    pub(crate) base: Guid,
 }
 
 /// A property's value as the kernel stores it: numbers and choices as numbers.
@@ -76,6 +102,8 @@ impl Settings {
 /// A place where a dataset is mounted, or is to be, with the mount's own options.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Place {
+    /// The mount that is there now, by the kernel's number; `None` where nothing is to be replaced.
+    pub(crate) replaces: Option<u64>,
     pub(crate) path: PathBuf,
     pub(crate) options: MountAttrFlags,
 }
@@ -85,8 +113,6 @@ pub(crate) struct Place {
 pub(crate) struct PreparedMount {
     pub(crate) place: Place,
     pub(crate) mount: OwnedFd,
-    /// Whether it takes the place of a mount of the old target.
-    pub(crate) replaces: bool,
 }
 
 /// ZFS and the mount table, as far as transactions need them.
@@ -107,8 +133,9 @@ pub(crate) trait Engine: Send + Sync + fmt::Debug {
     fn places(&self, dataset: &DatasetName) -> Result<Vec<Place>, Fault>;
     /// The options that the dataset's properties ask of a mount (what `zfs mount` would pass).
     fn mount_options(&self, dataset: &DatasetName) -> Result<MountAttrFlags, Fault>;
-    /// What is mounted below `path` and is not one of ZFS's own snapshot automounts.
-    fn mounts_below(&self, path: &Path) -> Result<Vec<PathBuf>, Fault>;
+    /// What is mounted on or below the mount at `place` and is not one of ZFS's own snapshot
+    /// automounts.
+    fn mounts_on(&self, place: &Place) -> Result<Vec<PathBuf>, Fault>;
 
     // Datasets: one txg each, but for clone and create with properties.
     fn create(&self, name: &DatasetName, own: &[(String, PropertyValue)]) -> Result<(), Fault>;
@@ -120,9 +147,18 @@ pub(crate) trait Engine: Send + Sync + fmt::Debug {
         own: &[(String, PropertyValue)],
     ) -> Result<(), Fault>;
     fn copy_permissions(&self, from: &DatasetName, to: &DatasetName) -> Result<(), Fault>;
-    fn promote(&self, clone: &DatasetName) -> Result<(), Fault>;
+    /// Refuses with [`Errno::STALE`] where something is not as the promotion says.
+    fn promote(&self, promotion: Promotion<'_>) -> Result<(), Fault>;
     fn rename(&self, from: &DatasetName, to: &DatasetName) -> Result<(), Fault>;
     fn destroy(&self, name: &str, guid: Guid) -> Result<(), Fault>;
+    /// Refuses with [`Errno::TXTBSY`] where not exactly `written` bytes were written since `base`.
+    fn destroy_unchanged(
+        &self,
+        name: &str,
+        guid: Guid,
+        base: &str,
+        written: u64,
+    ) -> Result<(), Fault>;
     fn inherit_mountpoint(&self, name: &DatasetName, guid: Guid) -> Result<(), Fault>;
     fn set_mountpoint(&self, name: &DatasetName, value: &str) -> Result<(), Fault>;
     fn keep_from_boot_mounts(&self, name: &DatasetName) -> Result<(), Fault>;
@@ -132,11 +168,7 @@ pub(crate) trait Engine: Send + Sync + fmt::Debug {
     fn unmount_private(&self, at: &Path) -> Result<(), Fault>;
     fn flush(&self, at: &Path) -> Result<(), Fault>;
     fn set_ownership(&self, at: &Path, ids: &Ids) -> Result<(), Fault>;
-    fn prepare_mount(
-        &self,
-        dataset: &DatasetName,
-        place: Place,
-        replaces: bool,
-    ) -> Result<PreparedMount, Fault>;
+    fn prepare_mount(&self, dataset: &DatasetName, place: Place) -> Result<PreparedMount, Fault>;
+    /// Attaches a prepared mount at its place, in exchange for the mount that is there.
     fn attach(&self, prepared: PreparedMount) -> Result<(), Fault>;
 }

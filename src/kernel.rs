@@ -8,7 +8,9 @@ use std::time::Duration;
 use rustix::mount::MountAttrFlags;
 
 use crate::compare;
-use crate::engine::{Engine, Facts, Fault, Place, PreparedMount, PropertyValue, Settings};
+use crate::engine::{
+    Engine, Facts, Fault, Known, Origin, Place, PreparedMount, Promotion, PropertyValue, Settings,
+};
 use crate::errno::Errno;
 use crate::ffi::libzfs::{LibZfs, LibZfsError};
 use crate::ffi::lzc::{DatasetKind, Lzc, LzcError, ProgramLimits, ProgramMode};
@@ -22,6 +24,7 @@ const FACTS: &str = include_str!("program/facts.lua");
 const SNAPSHOTS_SINCE: &str = include_str!("program/snapshots_since.lua");
 const WRITTEN_SINCE: &str = include_str!("program/written_since.lua");
 const DESTROY: &str = include_str!("program/destroy.lua");
+const PROMOTE: &str = include_str!("program/promote.lua");
 const INHERIT_MOUNTPOINT: &str = include_str!("program/inherit_mountpoint.lua");
 
 /// `ZFS_KEYSTATUS_UNAVAILABLE`.
@@ -105,18 +108,34 @@ impl Kernel {
     }
 
     /// Runs a program that acts on one dataset, known by guid, and returns its verdict.
-    fn act(&self, name: &str, guid: Guid, text: &str) -> Result<(), Fault> {
-        let mut args = NvList::new()?;
+    fn act(&self, name: &str, guid: Guid, text: &str, mut args: NvList) -> Result<(), Fault> {
         args.add_str("name", name)?;
         args.add_i64("guid", lua_guid(guid))?;
         let out = self.program(name, text, &args, ProgramMode::Sync)?;
         match out.get("return")? {
             Value::I64(0) | Value::Str("gone") => Ok(()),
             Value::I64(errno) => Err(Errno::from_raw(errno as i32).into()),
-            _ => Err(Fault {
-                errno: Errno::STALE,
-                detail: Some(format!("{name} is not the one with guid {guid}: it is left alone")),
-            }),
+            Value::Str("written") => Err(Errno::TXTBSY.into()),
+            _ => Err(not_the_one(name, guid)),
+        }
+    }
+
+    /// Destroys; waits a little for readers that are about to close a file.
+    fn destroy_patiently(
+        &self,
+        name: &str,
+        guid: Guid,
+        args: impl Fn() -> Result<NvList, NvError>,
+    ) -> Result<(), Fault> {
+        let mut waits = BUSY_WAITS_MS.iter();
+        loop {
+            let result = self.act(name, guid, DESTROY, args()?);
+            match (&result, waits.next()) {
+                (Err(Fault { errno: Errno::BUSY, .. }), Some(&wait)) => {
+                    sleep(Duration::from_millis(wait));
+                }
+                _ => return result,
+            }
         }
     }
 
@@ -141,10 +160,14 @@ impl Engine for Kernel {
         if facts.is_empty() {
             return Ok(None);
         }
+        let origin = match (facts.str("origin"), facts.i64("origin_guid")) {
+            (Ok(name), Ok(guid)) => Some(Origin { name: name.to_owned(), guid: guid_of(guid) }),
+            _ => None,
+        };
         Ok(Some(Facts {
             guid: guid_of(facts.i64("guid")?),
             volume: matches!(facts.str("type"), Ok("volume")),
-            origin: facts.i64("origin_guid").ok().map(guid_of),
+            origin,
             children: facts.i64("children").unwrap_or(0).unsigned_abs(),
             longest_snapshot: usize::try_from(facts.i64("longest").unwrap_or(0)).unwrap_or(0),
             mountpoint: facts.str("mountpoint").unwrap_or_default().to_owned(),
@@ -236,8 +259,9 @@ impl Engine for Kernel {
             })
     }
 
-    fn mounts_below(&self, path: &Path) -> Result<Vec<PathBuf>, Fault> {
-        Ok(mount::below(&mount::table()?, path))
+    fn mounts_on(&self, place: &Place) -> Result<Vec<PathBuf>, Fault> {
+        let id = place.replaces.unwrap_or_default();
+        Ok(mount::mounted_on(&mount::table()?, id))
     }
 
     fn create(&self, name: &DatasetName, own: &[(String, PropertyValue)]) -> Result<(), Fault> {
@@ -264,8 +288,33 @@ impl Engine for Kernel {
         Ok(self.libzfs.set_permissions(to.as_str(), &own)?)
     }
 
-    fn promote(&self, clone: &DatasetName) -> Result<(), Fault> {
-        Ok(self.lzc.promote(clone.as_str())?)
+    fn promote(&self, promotion: Promotion<'_>) -> Result<(), Fault> {
+        let Promotion { clone, head, head_origin, base } = promotion;
+        let mut args = NvList::new()?;
+        for (role, role_guid, Known { name, guid }) in
+            [("clone", "clone_guid", clone), ("head", "head_guid", head)]
+        {
+            args.add_str(role, name.as_str())?;
+            args.add_i64(role_guid, lua_guid(guid))?;
+        }
+        args.add_i64("head_origin", head_origin.map_or(0, lua_guid))?;
+        args.add_i64("base", lua_guid(base))?;
+        let out = self.program(clone.name.as_str(), PROMOTE, &args, ProgramMode::Sync)?;
+        let out = out.list("return")?;
+        match out.i64("errno") {
+            Ok(0) => Ok(()),
+            Ok(errno) => {
+                let conflicts = out.list("conflicts").ok();
+                let names = conflicts.iter().flat_map(NvRef::iter).filter_map(|pair| match pair {
+                    Ok((_, Value::Str(name))) => Some(name.to_owned()),
+                    _ => None,
+                });
+                let names = names.collect::<Vec<_>>().join(", ");
+                let detail = (!names.is_empty()).then(|| format!("in the way: {names}"));
+                Err(Fault { errno: Errno::from_raw(errno as i32), detail })
+            }
+            Err(_) => Err(not_the_one(head.name.as_str(), head.guid)),
+        }
     }
 
     fn rename(&self, from: &DatasetName, to: &DatasetName) -> Result<(), Fault> {
@@ -273,19 +322,26 @@ impl Engine for Kernel {
     }
 
     fn destroy(&self, name: &str, guid: Guid) -> Result<(), Fault> {
-        let mut waits = BUSY_WAITS_MS.iter();
-        loop {
-            match self.act(name, guid, DESTROY) {
-                Err(Fault { errno: Errno::BUSY, .. }) if waits.len() > 0 => {
-                    sleep(Duration::from_millis(waits.next().copied().unwrap_or_default()));
-                }
-                result => return result,
-            }
-        }
+        self.destroy_patiently(name, guid, NvList::new)
+    }
+
+    fn destroy_unchanged(
+        &self,
+        name: &str,
+        guid: Guid,
+        base: &str,
+        written: u64,
+    ) -> Result<(), Fault> {
+        self.destroy_patiently(name, guid, || {
+            let mut args = NvList::new()?;
+            args.add_str("since", base)?;
+            args.add_i64("written", i64::try_from(written).unwrap_or(i64::MAX))?;
+            Ok(args)
+        })
     }
 
     fn inherit_mountpoint(&self, name: &DatasetName, guid: Guid) -> Result<(), Fault> {
-        self.act(name.as_str(), guid, INHERIT_MOUNTPOINT)
+        self.act(name.as_str(), guid, INHERIT_MOUNTPOINT, NvList::new()?)
     }
 
     fn set_mountpoint(&self, name: &DatasetName, value: &str) -> Result<(), Fault> {
@@ -320,24 +376,27 @@ impl Engine for Kernel {
         Ok(ids.apply(at)?)
     }
 
-    fn prepare_mount(
-        &self,
-        dataset: &DatasetName,
-        place: Place,
-        replaces: bool,
-    ) -> Result<PreparedMount, Fault> {
+    fn prepare_mount(&self, dataset: &DatasetName, place: Place) -> Result<PreparedMount, Fault> {
         let mount = mount::detached(dataset.as_str(), place.options)?;
-        Ok(PreparedMount { place, mount, replaces })
+        Ok(PreparedMount { place, mount })
     }
 
     fn attach(&self, prepared: PreparedMount) -> Result<(), Fault> {
-        let path = &prepared.place.path;
-        match prepared.replaces {
-            true => mount::detach(path)?,
-            false => mount::make_mount_point(path)?,
+        let PreparedMount { place, mount } = prepared;
+        match place.replaces {
+            Some(old) => mount::exchange(&mount, &place.path, old)?,
+            None => {
+                mount::make_mount_point(&place.path)?;
+                mount::attach(&mount, &place.path)?;
+            }
         }
-        Ok(mount::attach(&prepared.mount, path)?)
+        Ok(())
     }
+}
+
+fn not_the_one(name: &str, guid: Guid) -> Fault {
+    let detail = format!("{name} is not the one with guid {guid}: it is left alone");
+    Fault { errno: Errno::STALE, detail: Some(detail) }
 }
 
 const READ_ONLY: MountAttrFlags = MountAttrFlags::MOUNT_ATTR_RDONLY;

@@ -1,4 +1,44 @@
 //! Transactions on ZFS datasets: begin, change files in a private workspace, commit or roll back.
+//!
+//! ```no_run
+//! use zfs_txn::{DatasetName, Zfs};
+//!
+//! let zfs = Zfs::open()?;
+//! let target: DatasetName = "tank/repos/alpha".parse()?;
+//! let txn = zfs.transaction(&target).begin()?;
+//! std::fs::write(txn.path().join("index"), "generation 7")?;
+//! let receipt = txn.commit()?;
+//! assert!(receipt.leftovers.is_empty());
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+//!
+//! # Words
+//! - The *target* is the dataset that a transaction is about. It may not exist yet.
+//! - *Init* and *update* are the two kinds of transaction: the target doesn't exist, or does.
+//! - The *workspace* is the private dataset that begin makes: a new one, or a clone of the target.
+//! - The *base* is the snapshot of the target that the workspace is a clone of.
+//! - The *commit point* is the transaction group (txg) before which a crash means that nothing has
+//!   happened, and after which the target has the new content.
+//! - The *predecessor* is the target's old head after the commit point, until it is destroyed.
+//! - A *leftover* is what a transaction made and could not remove. It is always reported.
+//!
+//! # What it does
+//! - The workspace is mounted where only this user looks, with the target's properties, quotas and
+//!   delegated permissions. It is never mounted by a boot, and never claims the target's mount point.
+//! - Commit applies the ownership asked for in the workspace, promotes it, and gives it the target's
+//!   name and mounts. What fails before the commit point is undone, in reverse.
+//! - Nothing is destroyed whose guid is not the one recorded when it was made.
+//! - Every effect is a [`tracing`] span of level debug; begin, commit and rollback are of level info.
+//!
+//! # What it doesn't
+//! - It starts no process and no thread, and installs no signal handler.
+//! - It doesn't recover after a crash yet: `docs/design.md` says what each step leaves on disk.
+//! - It doesn't merge: of two transactions on one target one wins.
+//! - It doesn't take datasets with children, volumes, or targets that are their own encryption root.
+//!
+//! # Async callers
+//! All calls block, some for several transaction groups. Run them where blocking is allowed, for
+//! example in tokio's `spawn_blocking`; a [`Transaction`] may move between threads.
 
 mod compare;
 mod engine;
@@ -25,3 +65,16 @@ pub use ownership::{Ownership, Principal};
 pub use receipt::{Guid, Leftover, Receipt, Snapshot, Strategy};
 pub use txn::{Kind, Step, Transaction};
 pub use zfs::{TransactionBuilder, Zfs};
+
+/// The README's example compiles.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;
+
+/// Handles and transactions may be shared and moved between threads.
+const fn assert_threads<T: Send + Sync>() {}
+const _: () = {
+    assert_threads::<Zfs>();
+    assert_threads::<Transaction>();
+    assert_threads::<CommitError>();
+};

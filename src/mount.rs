@@ -3,6 +3,7 @@
 //! The options of a mount are its own (`MOUNT_ATTR_*`): ZFS takes none of them from the dataset's
 //! properties when it is mounted directly, so they are always passed explicitly.
 
+use std::collections::HashSet;
 use std::ffi::OsString;
 use std::fs;
 use std::os::fd::{AsFd, OwnedFd};
@@ -22,6 +23,8 @@ use crate::engine::Place;
 /// One line of `/proc/self/mountinfo`, as far as it is needed here.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct MountEntry {
+    id: u64,
+    parent: u64,
     /// What is mounted of the file system: `/` for the whole, else a directory in it.
     root: PathBuf,
     path: PathBuf,
@@ -34,14 +37,16 @@ impl MountEntry {
     /// Parses a line; `None` where it isn't of the documented form (proc_pid_mountinfo(5)).
     fn parse(line: &[u8]) -> Option<Self> {
         let text = |field: &[u8]| OsString::from_vec(unescape(field));
+        let number = |field: &[u8]| text(field).to_str()?.parse().ok();
         let mut fields = line.split(|&b| b == b' ');
-        let root = fields.nth(3).map(text)?;
+        let (id, parent) = (number(fields.next()?)?, number(fields.next()?)?);
+        let root = fields.nth(1).map(text)?;
         let path = fields.next().map(text)?;
         let options = parse_options(fields.next()?);
         fields.find(|field| *field == b"-")?;
         let fs_type = text(fields.next()?).into_string().ok()?;
         let source = text(fields.next()?).into_string().ok()?;
-        Some(Self { root: root.into(), path: path.into(), options, fs_type, source })
+        Some(Self { id, parent, root: root.into(), path: path.into(), options, fs_type, source })
     }
 }
 
@@ -93,18 +98,48 @@ pub(crate) fn places(table: &[MountEntry], dataset: &str) -> Vec<Place> {
     table
         .iter()
         .filter(|m| m.fs_type == "zfs" && m.source == dataset && m.root == Path::new("/"))
-        .map(|m| Place { path: m.path.clone(), options: m.options })
+        .map(|m| Place { replaces: Some(m.id), path: m.path.clone(), options: m.options })
         .collect()
 }
 
-/// What is mounted below `path`, but for snapshots that ZFS mounts by itself under `.zfs`.
-pub(crate) fn below(table: &[MountEntry], path: &Path) -> Vec<PathBuf> {
+/// What is mounted on the mount `id`, directly or further down, but for snapshots that ZFS mounts by
+/// itself under `.zfs`.
+pub(crate) fn mounted_on(table: &[MountEntry], id: u64) -> Vec<PathBuf> {
+    let mut on = HashSet::from([id]);
+    loop {
+        let found: Vec<u64> =
+            table.iter().filter(|m| on.contains(&m.parent)).map(|m| m.id).collect();
+        let known = on.len();
+        on.extend(found);
+        if on.len() == known {
+            break;
+        }
+    }
     table
         .iter()
-        .filter(|m| m.path != path && m.path.starts_with(path))
+        .filter(|m| m.id != id && on.contains(&m.id))
         .filter(|m| !(m.fs_type == "zfs" && m.source.contains('@')))
         .map(|m| m.path.clone())
         .collect()
+}
+
+/// The number of the topmost mount at `path`, as in the mount table (Linux 5.8 and later).
+fn topmost(path: &Path) -> Result<u64, Errno> {
+    use rustix::fs::{AtFlags, StatxFlags, statx};
+    let flags = AtFlags::SYMLINK_NOFOLLOW | AtFlags::NO_AUTOMOUNT;
+    let stat = statx(CWD, path, flags, StatxFlags::MNT_ID)?;
+    let known = StatxFlags::from_bits_retain(stat.stx_mask).contains(StatxFlags::MNT_ID);
+    if known { Ok(stat.stx_mnt_id) } else { Err(Errno::OPNOTSUPP) }
+}
+
+/// Puts `mount` in the place of the mount `old` at `path`: for two system calls nothing is there.
+pub(crate) fn exchange(mount: &OwnedFd, path: &Path, old: u64) -> Result<(), Errno> {
+    // Something mounted on top of it meanwhile is not ours to detach.
+    if topmost(path)? != old {
+        return Err(Errno::BUSY);
+    }
+    detach(path)?;
+    attach(mount, path)
 }
 
 /// A new mount of `dataset` that is attached nowhere.
@@ -224,11 +259,12 @@ mod tests {
             "1 0 0:1 / /srv/a rw - zfs tank/a rw",
             "2 1 0:2 / /srv/a/.zfs/snapshot/s ro - zfs tank/a@s ro",
             "3 1 0:3 / /srv/a/data rw - tmpfs none rw",
+            "5 3 0:5 / /srv/a/data/x rw - tmpfs none rw",
             "4 0 0:4 / /srv/ab rw - tmpfs none rw",
         ]
         .map(parse)
         .to_vec();
-        assert_eq!(below(&table, Path::new("/srv/a")), [Path::new("/srv/a/data")]);
+        assert_eq!(mounted_on(&table, 1), [Path::new("/srv/a/data"), Path::new("/srv/a/data/x")]);
     }
 
     #[test]

@@ -234,6 +234,7 @@ impl TransactionBuilder<'_> {
             ownership,
             private_path: private_path(id),
             target: Some(facts.guid),
+            target_origin: facts.origin.as_ref().map(|origin| origin.guid),
             new_places: Vec::new(),
         })
     }
@@ -287,6 +288,7 @@ impl TransactionBuilder<'_> {
             ownership,
             private_path: private_path(id),
             target: None,
+            target_origin: None,
             new_places,
         })
     }

@@ -7,7 +7,9 @@ use std::sync::Mutex;
 
 use rustix::mount::MountAttrFlags;
 
-use crate::engine::{Engine, Facts, Fault, Place, PreparedMount, PropertyValue, Settings};
+use crate::engine::{
+    Engine, Facts, Fault, Place, PreparedMount, Promotion, PropertyValue, Settings,
+};
 use crate::errno::Errno;
 use crate::error::{BeginError, CommitError};
 use crate::ffi::lzc::Lzc;
@@ -109,7 +111,7 @@ forward! {
         fn differs(dataset: &DatasetName, snapshot: &str) -> bool;
         fn places(dataset: &DatasetName) -> Vec<Place>;
         fn mount_options(dataset: &DatasetName) -> MountAttrFlags;
-        fn mounts_below(path: &Path) -> Vec<PathBuf>;
+        fn mounts_on(place: &Place) -> Vec<PathBuf>;
     }
     effects {
         fn create(name: &DatasetName, own: &[(String, PropertyValue)]) -> ();
@@ -117,9 +119,10 @@ forward! {
         fn clone_snapshot(
             name: &DatasetName, origin: &SnapshotName, own: &[(String, PropertyValue)]) -> ();
         fn copy_permissions(from: &DatasetName, to: &DatasetName) -> ();
-        fn promote(clone: &DatasetName) -> ();
+        fn promote(promotion: Promotion<'_>) -> ();
         fn rename(from: &DatasetName, to: &DatasetName) -> ();
         fn destroy(name: &str, guid: Guid) -> ();
+        fn destroy_unchanged(name: &str, guid: Guid, base: &str, written: u64) -> ();
         fn inherit_mountpoint(name: &DatasetName, guid: Guid) -> ();
         fn set_mountpoint(name: &DatasetName, value: &str) -> ();
         fn keep_from_boot_mounts(name: &DatasetName) -> ();
@@ -127,7 +130,7 @@ forward! {
         fn unmount_private(at: &Path) -> ();
         fn flush(at: &Path) -> ();
         fn set_ownership(at: &Path, ids: &Ids) -> ();
-        fn prepare_mount(dataset: &DatasetName, place: Place, replaces: bool) -> PreparedMount;
+        fn prepare_mount(dataset: &DatasetName, place: Place) -> PreparedMount;
         fn attach(prepared: PreparedMount) -> ();
     }
 }

@@ -4,7 +4,7 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use crate::engine::{Engine, Fault, Place, PreparedMount, PropertyValue};
+use crate::engine::{Engine, Facts, Fault, Known, Place, PreparedMount, Promotion, PropertyValue};
 use crate::errno::Errno;
 use crate::error::{Conflict, StepError};
 use crate::name::{DatasetName, SnapshotName, TransactionId};
@@ -59,6 +59,8 @@ pub(crate) struct Order {
     pub(crate) private_path: PathBuf,
     /// The target's guid, if it exists.
     pub(crate) target: Option<Guid>,
+    /// The guid of the target's origin, if it is a clone.
+    pub(crate) target_origin: Option<Guid>,
     /// Where an init transaction mounts what it created, parents first.
     pub(crate) new_places: Vec<(DatasetName, PathBuf)>,
 }
@@ -70,6 +72,8 @@ pub(crate) struct Stage {
     engine: Arc<dyn Engine>,
     guids: Guids,
     prepared: Vec<PreparedMount>,
+    /// Where the base was when the workspace was destroyed.
+    base_at: Option<String>,
     pub(crate) mounted: Vec<PathBuf>,
 }
 
@@ -80,7 +84,7 @@ impl Stage {
             parents: vec![None; order.layout.missing_parents.len()],
             ..Guids::default()
         };
-        Self { order, engine, guids, prepared: Vec::new(), mounted: Vec::new() }
+        Self { order, engine, guids, prepared: Vec::new(), base_at: None, mounted: Vec::new() }
     }
 
     /// What a step is about, for errors.
@@ -188,10 +192,8 @@ impl Stage {
             Step::TakeFinal => self.take_final(),
             Step::PrepareMounts => return self.prepare_mounts(),
             Step::CheckTarget => return self.check_target(),
-            Step::Promote => self.promote(&layout.workspace),
-            Step::RenameAside => {
-                self.rename(&layout.target, &layout.predecessor, self.guids.target)
-            }
+            Step::Promote => return self.promote(),
+            Step::RenameAside => return self.rename_aside(),
             Step::RenameIntoPlace => return self.rename_into_place(),
             Step::SwapMounts => self.swap_mounts(),
             Step::UnmountWorkspace => engine.unmount_private(&order.private_path),
@@ -209,9 +211,9 @@ impl Stage {
                 }
                 None => Ok(()),
             },
-            Step::PromoteBack => self.promote(&layout.target),
+            Step::PromoteBack => self.promote_back(),
             Step::RenameBack => self.rename(&layout.predecessor, &layout.target, self.guids.target),
-            Step::DestroyWorkspace => self.destroy(layout.workspace.as_str(), self.guids.workspace),
+            Step::DestroyWorkspace => self.destroy_workspace(),
             Step::DestroyParent(level) => match layout.missing_parents.get(level) {
                 Some(parent) => {
                     self.destroy(parent.as_str(), self.guids.parents.get(level).copied().flatten())
@@ -289,21 +291,20 @@ impl Stage {
                     let dataset =
                         if *dataset == layout.target { &layout.workspace } else { dataset };
                     let options = self.engine.mount_options(dataset).map_err(fail)?;
-                    let place = Place { path: path.clone(), options };
-                    prepared.push(self.engine.prepare_mount(dataset, place, false).map_err(fail)?);
+                    let place = Place { replaces: None, path: path.clone(), options };
+                    prepared.push(self.engine.prepare_mount(dataset, place).map_err(fail)?);
                 }
             }
             Kind::Update => {
                 for place in self.engine.places(&layout.target).map_err(fail)? {
                     if let Some(path) =
-                        self.engine.mounts_below(&place.path).map_err(fail)?.into_iter().next()
+                        self.engine.mounts_on(&place).map_err(fail)?.into_iter().next()
                     {
                         let path = path.display().to_string();
                         return Err(Stop::Conflict(Conflict::MountBelow { path }));
                     }
-                    prepared.push(
-                        self.engine.prepare_mount(&layout.workspace, place, true).map_err(fail)?,
-                    );
+                    prepared
+                        .push(self.engine.prepare_mount(&layout.workspace, place).map_err(fail)?);
                 }
             }
         }
@@ -320,7 +321,7 @@ impl Stage {
         let base = self.guids.base.ok_or_else(|| fail(Errno::NOENT.into()))?;
         let workspace = self.engine.facts(self.order.layout.workspace.as_str()).map_err(fail)?;
         let origin = workspace.filter(|w| Some(w.guid) == self.guids.workspace);
-        let origin = origin.and_then(|workspace| workspace.origin);
+        let origin = origin.and_then(|workspace| workspace.origin).map(|origin| origin.guid);
         if Some(facts.guid) != self.guids.target || origin != Some(base) {
             return Err(replaced());
         }
@@ -335,15 +336,61 @@ impl Stage {
         }
     }
 
-    /// Promotes a clone of the base; judges by the state when the call reports a failure.
-    fn promote(&self, clone: &DatasetName) -> Result<(), Fault> {
-        let Err(fault) = self.engine.promote(clone) else {
-            return Ok(());
+    /// Promotes the workspace, if the target is still the head that it was cloned from and nobody
+    /// has promoted another clone of it: of several commits, one gets past this.
+    fn promote(&mut self) -> Result<(), Stop> {
+        let Layout { workspace, target, .. } = &self.order.layout;
+        match self.promote_clone((workspace, self.guids.workspace), (target, self.guids.target)) {
+            Err(fault) if fault.errno == Errno::STALE => {
+                Err(Stop::Conflict(Conflict::TargetReplaced { target: target.clone() }))
+            }
+            result => result.map_err(|fault| Stop::Failed(self.error(Step::Promote, fault))),
+        }
+    }
+
+    fn promote_back(&self) -> Result<(), Fault> {
+        let Layout { workspace, target, .. } = &self.order.layout;
+        self.promote_clone((target, self.guids.target), (workspace, self.guids.workspace))
+    }
+
+    /// Promotes a clone of the base; judges by the state when the call reports a failure. The
+    /// head's own origin passes to the promoted clone, so it is the same both ways.
+    fn promote_clone(
+        &self,
+        (clone, clone_guid): (&DatasetName, Option<Guid>),
+        (head, head_guid): (&DatasetName, Option<Guid>),
+    ) -> Result<(), Fault> {
+        let unknown = || Fault::from(Errno::NOENT);
+        let base = self.guids.base.ok_or_else(unknown)?;
+        let promotion = Promotion {
+            clone: Known { name: clone, guid: clone_guid.ok_or_else(unknown)? },
+            head: Known { name: head, guid: head_guid.ok_or_else(unknown)? },
+            head_origin: self.order.target_origin,
+            base,
         };
-        match self.engine.facts(clone.as_str()) {
-            Ok(Some(facts)) if facts.origin != self.guids.base => Ok(()),
+        let Err(fault) = self.engine.promote(promotion) else { return Ok(()) };
+        match self.engine.facts(head.as_str()) {
+            Ok(Some(Facts { guid, origin: Some(origin), .. }))
+                if Some(guid) == head_guid && origin.guid == base =>
+            {
+                Ok(())
+            }
             _ => Err(fault),
         }
+    }
+
+    /// Renames the target out of the way. A rename goes by name alone, so what was renamed is looked
+    /// at, and given its name back when it is not the target of begin.
+    fn rename_aside(&mut self) -> Result<(), Stop> {
+        let Layout { target, predecessor, .. } = &self.order.layout;
+        let fail = |fault| Stop::Failed(self.error(Step::RenameAside, fault));
+        self.rename(target, predecessor, self.guids.target).map_err(fail)?;
+        let renamed = self.engine.facts(predecessor.as_str()).ok().flatten().map(|f| f.guid);
+        if renamed.is_none() || renamed == self.guids.target {
+            return Ok(());
+        }
+        self.engine.rename(predecessor, target).map_err(fail)?;
+        Err(Stop::Conflict(Conflict::TargetReplaced { target: target.clone() }))
     }
 
     /// Renames; judges by the state when the call reports a failure.
@@ -392,14 +439,34 @@ impl Stage {
 
     /// Destroys the predecessor, unless something was written to it since the base was taken.
     fn destroy_predecessor(&self) -> Result<(), Fault> {
-        let layout = &self.order.layout;
-        let base = format!("{}@{}", layout.target, layout.base.leaf());
-        if self.engine.written_since(&layout.predecessor, &base)? > 0
-            && self.engine.differs(&layout.predecessor, &base)?
-        {
-            return Err(Fault { errno: Errno::TXTBSY, detail: Some(HOLDS_CHANGES.to_owned()) });
+        let Layout { target, predecessor, base, .. } = &self.order.layout;
+        let Some(guid) = self.guids.target else { return Ok(()) };
+        let base = format!("{target}@{}", base.leaf());
+        // Comparing mounts the predecessor, and the last reader's end may write to it: look again.
+        for _ in 0..4 {
+            let written = self.engine.written_since(predecessor, &base)?;
+            if written > 0 && self.engine.differs(predecessor, &base)? {
+                break;
+            }
+            match self.engine.destroy_unchanged(predecessor.as_str(), guid, &base, written) {
+                Err(Fault { errno: Errno::TXTBSY, .. }) => {}
+                Err(fault) => return self.gone(predecessor.as_str()).ok_or(fault),
+                Ok(()) => return Ok(()),
+            }
         }
-        self.destroy(layout.predecessor.as_str(), self.guids.target)
+        Err(Fault { errno: Errno::TXTBSY, detail: Some(HOLDS_CHANGES.to_owned()) })
+    }
+
+    /// Destroys the workspace, and remembers where its base is by then: another transaction's commit
+    /// may have moved it.
+    fn destroy_workspace(&mut self) -> Result<(), Fault> {
+        let workspace = self.order.layout.workspace.as_str();
+        let facts = self.engine.facts(workspace)?;
+        let guid = self.guids.workspace;
+        if let Some(Facts { origin: Some(origin), .. }) = facts.filter(|f| Some(f.guid) == guid) {
+            self.base_at = Some(origin.name);
+        }
+        self.destroy(workspace, guid)
     }
 
     fn restore_mountpoint(&self) -> Result<(), Fault> {
@@ -412,30 +479,23 @@ impl Stage {
         }
     }
 
-    /// Destroys the base wherever it is now: another transaction's commit may have moved it.
+    /// Destroys the base, wherever it is by now.
     fn destroy_base(&self) -> Result<(), Fault> {
-        let layout = &self.order.layout;
-        let Some(guid) = self.guids.base else {
-            return Ok(());
-        };
-        let leaf = layout.base.leaf();
-        for dataset in [&layout.target, &layout.workspace, &layout.predecessor] {
-            let name = format!("{dataset}@{leaf}");
-            if self.engine.facts(&name)?.is_some_and(|facts| facts.guid == guid) {
-                return self.destroy(&name, Some(guid));
-            }
-        }
-        Ok(())
+        let Some(guid) = self.guids.base else { return Ok(()) };
+        let base = self.order.layout.base.to_string();
+        self.destroy(self.base_at.as_ref().unwrap_or(&base), Some(guid))
     }
 
     /// Destroys what has this name and guid; judges by the state when the call reports a failure.
     fn destroy(&self, name: &str, guid: Option<Guid>) -> Result<(), Fault> {
         let Some(guid) = guid else { return Ok(()) };
         let Err(fault) = self.engine.destroy(name, guid) else { return Ok(()) };
-        match self.engine.facts(name) {
-            Ok(None) => Ok(()),
-            _ => Err(fault),
-        }
+        self.gone(name).ok_or(fault)
+    }
+
+    /// Whether nothing has this name any more.
+    fn gone(&self, name: &str) -> Option<()> {
+        matches!(self.engine.facts(name), Ok(None)).then_some(())
     }
 
     pub(crate) fn workspace_guid(&self) -> Guid {

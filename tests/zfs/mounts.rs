@@ -122,6 +122,22 @@ fn something_mounted_below_is_never_detached() {
     scene.end();
 }
 
+#[test]
+fn something_mounted_on_top_is_never_detached() {
+    let scene = Scene::new();
+    let target = scene.dataset("t", &[]);
+    let path = scene.mounted_at(&target).unwrap();
+    mount(&["-t", "tmpfs", "none", &path.display().to_string()]);
+    fs::write(path.join("precious"), "x").unwrap();
+    let error = scene.begin(&target).commit().unwrap_err();
+    assert!(matches!(error, CommitError::Conflict { .. }), "{error}");
+    assert_eq!(fs::read_to_string(path.join("precious")).unwrap(), "x");
+    drop(error);
+    unmount(&path);
+    assert_eq!(scene.read(&target), "generation 0");
+    scene.end();
+}
+
 /// No two datasets claim the target's mount point, at any moment of a transaction.
 #[test]
 fn at_no_moment_do_two_datasets_claim_the_mount_point() {
