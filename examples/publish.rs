@@ -158,7 +158,8 @@ impl Mirror {
     }
 
     fn file(&self, from: &Path, to: &Path) -> std::io::Result<()> {
-        self.bar.set_message(from.file_name().unwrap_or_default().display().to_string());
+        let name = from.file_name().unwrap_or_default().to_string_lossy();
+        self.bar.set_message(name.into_owned());
         let (mut input, mut output) = (File::open(from)?, File::create(to)?);
         let mut buffer = vec![0; 1 << 20];
         loop {

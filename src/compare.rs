@@ -21,8 +21,8 @@ struct Identity {
     links: u64,
     size: i64,
     device: u64,
-    modified: (i64, i64),
-    changed: (i64, i64),
+    modified: (i64, u64),
+    changed: (i64, u64),
 }
 
 impl From<&Stat> for Identity {
@@ -31,11 +31,11 @@ impl From<&Stat> for Identity {
             inode: stat.st_ino,
             mode: stat.st_mode,
             owner: (stat.st_uid, stat.st_gid),
-            links: stat.st_nlink as u64,
+            links: stat.st_nlink,
             size: stat.st_size,
             device: stat.st_rdev,
-            modified: (stat.st_mtime as i64, stat.st_mtime_nsec as i64),
-            changed: (stat.st_ctime as i64, stat.st_ctime_nsec as i64),
+            modified: (stat.st_mtime, stat.st_mtime_nsec),
+            changed: (stat.st_ctime, stat.st_ctime_nsec),
         }
     }
 }

@@ -71,10 +71,10 @@ pub use zfs::{TransactionBuilder, Zfs};
 #[doc = include_str!("../README.md")]
 struct Readme;
 
-/// Handles and transactions may be shared and moved between threads.
-const fn assert_threads<T: Send + Sync>() {}
+// Handles may be shared between threads, and transactions moved.
 const _: () = {
-    assert_threads::<Zfs>();
-    assert_threads::<Transaction>();
-    assert_threads::<CommitError>();
+    const fn is<T: Send + Sync>() {}
+    is::<Zfs>();
+    is::<Transaction>();
+    is::<CommitError>();
 };

@@ -258,7 +258,7 @@ impl FromStr for TransactionId {
             kind: "transaction",
             reason: NameReason::NotAnId,
         };
-        if text.len() != 16 || !text.as_bytes().iter().all(|c| digits(c)) {
+        if text.len() != 16 || !text.as_bytes().iter().all(digits) {
             return Err(error());
         }
         u64::from_str_radix(text, 16).map(Self).map_err(|_| error())

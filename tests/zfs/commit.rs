@@ -25,7 +25,7 @@ fn init_commit_creates_the_target_with_content_mount_point_and_owner() {
     let private = transaction.path().to_owned();
     let receipt = transaction.commit().unwrap();
 
-    assert_eq!(receipt.mounted, [path.clone()]);
+    assert_eq!(receipt.mounted, std::slice::from_ref(&path));
     assert!(receipt.leftovers.is_empty(), "{receipt:?}");
     assert_eq!(receipt.guid.to_string(), scene.property(&target, "guid").0);
     let snapshot = receipt.final_snapshot.unwrap();
@@ -175,6 +175,43 @@ fn of_two_transactions_on_one_target_one_wins() {
         transaction.rollback().unwrap();
         assert_eq!(scene.read(&target), name);
     }
+    scene.pool.cleanup();
+}
+
+/// I8, when it is close: eight commits at the same moment.
+#[test]
+fn of_eight_commits_at_the_same_moment_one_wins() {
+    let scene = Scene::new();
+    let target = scene.dataset("t", &[]);
+    let open: Vec<_> = (0..8).map(|_| scene.begin(&target)).collect();
+    let barrier = std::sync::Barrier::new(open.len());
+    let results: Vec<_> = std::thread::scope(|scope| {
+        let commits: Vec<_> = open
+            .into_iter()
+            .map(|transaction| {
+                let (barrier, id) = (&barrier, transaction.id().to_string());
+                fs::write(transaction.path().join("file"), &id).unwrap();
+                scope.spawn(move || {
+                    barrier.wait();
+                    (id, transaction.commit())
+                })
+            })
+            .collect();
+        commits.into_iter().map(|commit| commit.join().unwrap()).collect()
+    });
+    let (mut winners, mut conflicts) = (Vec::new(), 0);
+    for (id, result) in results {
+        match result {
+            Ok(_) => winners.push(id),
+            Err(CommitError::Conflict { transaction, .. }) => {
+                transaction.rollback().unwrap();
+                conflicts += 1;
+            }
+            Err(error) => panic!("{error}"),
+        }
+    }
+    assert_eq!((winners.len(), conflicts), (1, 7));
+    assert_eq!(scene.read(&target), winners[0]);
     scene.pool.cleanup();
 }
 

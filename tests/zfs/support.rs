@@ -192,7 +192,8 @@ fn content(directory: &Path, key: &str, state: &mut BTreeMap<String, String>) {
             let entry = entry.unwrap();
             // Other datasets of the pool are looked at by name.
             if entry.metadata().unwrap().dev() == meta.dev() {
-                content(&entry.path(), &format!("{key} {}", entry.file_name().display()), state);
+                let name = entry.file_name().into_string().unwrap();
+                content(&entry.path(), &format!("{key} {name}"), state);
             }
         }
     }

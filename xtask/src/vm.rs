@@ -29,6 +29,9 @@ const LAST_WORDS: Duration = Duration::from_secs(5);
 const QUIET: Duration = Duration::from_millis(60);
 /// How long the guest may take to switch itself off.
 const SWITCH_OFF: Duration = Duration::from_secs(60);
+/// How often to boot, at the most: emulation on several threads at times ends in an assertion of
+/// QEMU's own (`iotlb_to_section`) while the guest sets its devices up. Nothing has run by then.
+const BOOTS: u32 = 3;
 /// Console lines shown with a failure.
 const SHOWN: usize = 40;
 
@@ -63,6 +66,14 @@ pub(crate) struct Machine {
     boot: Boot,
 }
 
+/// How QEMU ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Ended {
+    /// QEMU itself failed, the guest's kernel did not, and the job had not begun.
+    CrashedAtBoot,
+    Otherwise,
+}
+
 /// Something that a channel delivered.
 pub(crate) enum Event {
     /// Bytes from the guest.
@@ -88,24 +99,49 @@ impl Machine {
         sink: &mut dyn FnMut(Stream, &[u8]) -> Result<()>,
     ) -> Result<u8> {
         let disk = payload.image()?;
-        let dir = payload.run_dir();
+        for attempt in 1.. {
+            let (ended, outcome) = self.attempt(payload.run_dir(), &disk, job, sink)?;
+            match outcome {
+                Err(error) if ended == Ended::CrashedAtBoot && attempt < BOOTS => {
+                    eprintln!("QEMU crashed before the job began, booting again: {error:#}");
+                }
+                outcome => return outcome,
+            }
+        }
+        bail!("QEMU was never started")
+    }
+
+    /// One boot.
+    fn attempt(
+        &self,
+        dir: &Path,
+        disk: &Path,
+        job: &Job<'_>,
+        sink: &mut dyn FnMut(Stream, &[u8]) -> Result<()>,
+    ) -> Result<(Ended, Result<u8>)> {
         let listeners = listen(dir)?;
         let log = dir.join("qemu.log");
         let errors = File::create(&log).context("creating QEMU's log")?;
-        let mut command = qemu::command(&self.tools, &self.boot, dir, &disk, job.disks);
+        let mut command = qemu::command(&self.tools, &self.boot, dir, disk, job.disks);
         let child = command
             .stdin(Stdio::null())
             .stdout(errors.try_clone()?)
             .stderr(errors)
             .spawn()
             .context("starting QEMU")?;
-        let mut guest = Guest { child, console: Console::default(), raw: None };
+        let mut guest = Guest { child, console: Console::default(), raw: None, began: false };
         let result = guest.attend(listeners, job, sink);
-        result.map_err(|error| {
+        let crashed = guest.child.try_wait()?.is_some_and(|status| !status.success());
+        let ended = match !guest.began && crashed && guest.console.failure().is_none() {
+            true => Ended::CrashedAtBoot,
+            false => Ended::Otherwise,
+        };
+        let outcome = result.map_err(|error| {
             let log = fs::read_to_string(&log).unwrap_or_default();
             let console = guest.console.tail(SHOWN);
             anyhow!("{error:#}\nlast lines of the guest's console:\n{console}{log}")
-        })
+        });
+        Ok((ended, outcome))
     }
 }
 
@@ -116,6 +152,8 @@ fn listen(dir: &Path) -> Result<Vec<(&'static str, UnixListener)>> {
     for (name, _) in qemu::CHANNELS {
         // A socket's address is short, and the path of the cache may not be.
         let path = format!("/proc/self/fd/{}/{name}", handle.as_raw_fd());
+        // Of an earlier boot.
+        let _ = fs::remove_file(&path);
         let listener = UnixListener::bind(path).with_context(|| format!("listening for {name}"))?;
         listener.set_nonblocking(true)?;
         listeners.push((*name, listener));
@@ -128,6 +166,8 @@ struct Guest {
     child: Child,
     console: Console,
     raw: Option<terminal::Raw>,
+    /// Whether the guest has said that the job begins.
+    began: bool,
 }
 
 impl Drop for Guest {
@@ -222,6 +262,7 @@ impl Guest {
                 && let Some(step) = booting.take()
             {
                 step.done();
+                self.began = true;
                 if let (Some(stream), Some(sender)) = (terminal.take(), sender.take()) {
                     // Until now, Ctrl-C ended this program.
                     self.raw = Some(terminal::Raw::enter()?);
