@@ -82,7 +82,7 @@ const ENUMS: &[&str] = &["data_type_t", "zfs_error", "zfs_errno_t", "zfs_type_t"
 const OPAQUE: &[&str] = &["nvlist", "nvpair", "zfs_handle", "libzfs_handle"];
 
 const HELP: &str = "\
-zfs-txn needs the development files of OpenZFS 2.1 or newer, found through pkg-config:
+zfs-txn needs the development files of OpenZFS 2.2 or newer, found through pkg-config:
   Debian, Ubuntu  apt install libzfslinux-dev pkg-config
   Fedora, RHEL    dnf install libzfs6-devel pkgconf   (from the OpenZFS repository; the number \
 follows the release: libzfs5-devel for 2.2, libzfs7-devel for 2.4)
@@ -138,7 +138,7 @@ fn find_openzfs() -> Result<Headers, Box<dyn Error>> {
     let mut include_paths = Vec::new();
     let mut version = String::new();
     for name in ["libzfs_core", "libzfs"] {
-        let library = pkg_config::Config::new().atleast_version("2.1").probe(name)?;
+        let library = pkg_config::Config::new().atleast_version("2.2").probe(name)?;
         for path in library.include_paths {
             if !include_paths.contains(&path) {
                 include_paths.push(path);

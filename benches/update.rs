@@ -19,7 +19,7 @@ mod test_pool;
 use test_pool::TestPool;
 
 /// The commands that the transaction is compared with.
-const SEED: &str = include_str!("seed-sequence.sh");
+const COMMANDS: &str = include_str!("command-sequence.sh");
 
 /// The transaction group that the pool is at.
 fn txg(pool: &str) -> u64 {
@@ -72,7 +72,7 @@ fn target(pool: &TestPool, name: &str) -> (DatasetName, String) {
 
 fn update(criterion: &mut Criterion) {
     let (pool, zfs) = (TestPool::new(), Zfs::open().unwrap());
-    let (ours, seeds) = (RefCell::new(Runs::default()), RefCell::new(Runs::default()));
+    let (ours, commands) = (RefCell::new(Runs::default()), RefCell::new(Runs::default()));
     let mut group = criterion.benchmark_group("update");
     group.sample_size(10).warm_up_time(Duration::from_secs(1));
 
@@ -94,27 +94,28 @@ fn update(criterion: &mut Criterion) {
     assert_eq!(fs::read_to_string(Path::new(&path).join("file")).unwrap(), "content");
 
     let mut number = 0_u64;
-    group.bench_function("seed sequence", |bencher| {
+    group.bench_function("zfs commands", |bencher| {
         bencher.iter_custom(|iterations| {
             // Each on a dataset of its own: a second commit of one leaves two datasets mounted at
             // one path.
             let prepare = || {
                 number += 1;
-                target(&pool, &format!("seed{number}"))
+                target(&pool, &format!("commands{number}"))
             };
-            seeds.borrow_mut().measure(pool.name(), iterations, prepare, |(name, path)| {
-                let arguments = ["-c", SEED, "sh", name.as_str(), &path, "1", "file", "content"];
+            commands.borrow_mut().measure(pool.name(), iterations, prepare, |(name, path)| {
+                let arguments =
+                    ["-c", COMMANDS, "sh", name.as_str(), &path, "1", "file", "content"];
                 assert!(Command::new("sh").args(arguments).status().unwrap().success());
             })
         });
     });
     group.finish();
 
-    let ((our_time, our_txgs), (seed_time, seed_txgs)) =
-        (ours.borrow_mut().medians(), seeds.borrow_mut().medians());
+    let ((our_time, our_txgs), (their_time, their_txgs)) =
+        (ours.borrow_mut().medians(), commands.borrow_mut().medians());
     println!("zfs-txn:       {our_time:?}, {our_txgs} txgs (median of one update)");
-    println!("seed sequence: {seed_time:?}, {seed_txgs} txgs (median of one update)");
-    println!("ratio:         {:.1}", seed_time.as_secs_f64() / our_time.as_secs_f64());
+    println!("zfs commands:  {their_time:?}, {their_txgs} txgs (median of one update)");
+    println!("ratio:         {:.1}", their_time.as_secs_f64() / our_time.as_secs_f64());
     pool.cleanup();
 }
 

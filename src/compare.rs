@@ -2,10 +2,12 @@
 //!
 //! ZFS counts an access time as written data, so a target that was merely read looks written. A
 //! file's change time tells: it moves with every change of content or metadata, and no user can set
-//! it back.
+//! it back. It is coarse, so files that were changed about when the base was taken are read.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::ffi::{CString, OsString};
+use std::fs::File;
+use std::io::{BufRead, BufReader};
 use std::os::fd::OwnedFd;
 use std::os::unix::ffi::OsStringExt;
 
@@ -40,8 +42,9 @@ impl From<&Stat> for Identity {
     }
 }
 
-/// Compares two trees by the descriptors of their roots. Costs a visit to each file.
-pub(crate) fn differs(one: &OwnedFd, other: &OwnedFd) -> Result<bool, Errno> {
+/// Compares two trees by the descriptors of their roots; `taken` is when the older one was, in
+/// seconds since 1970. Costs a visit to each file.
+pub(crate) fn differs(one: &OwnedFd, other: &OwnedFd, taken: i64) -> Result<bool, Errno> {
     // The root of a mounted snapshot has an inode number of its own.
     let root = |fd| Ok(Identity { inode: 0, ..Identity::from(&rustix::fs::fstat(fd)?) });
     if root(one)? != root(other)? {
@@ -54,16 +57,47 @@ pub(crate) fn differs(one: &OwnedFd, other: &OwnedFd) -> Result<bool, Errno> {
             return Ok(true);
         }
         for (name, identity) in here {
-            let directory = FileType::from_raw_mode(identity.mode) == FileType::Directory;
-            if directory {
-                let mut below = path.clone().into_vec();
-                below.push(b'/');
-                below.extend_from_slice(name.as_bytes());
-                pending.push_back(OsString::from_vec(below));
+            let mut below = path.clone().into_vec();
+            below.push(b'/');
+            below.extend_from_slice(name.as_bytes());
+            let below = OsString::from_vec(below);
+            let kind = FileType::from_raw_mode(identity.mode);
+            let read = kind == FileType::RegularFile && identity.changed.0 >= taken - COARSE;
+            if read && !same_bytes(open(one, &below)?, open(other, &below)?)? {
+                return Ok(true);
+            }
+            if kind == FileType::Directory {
+                pending.push_back(below);
             }
         }
     }
     Ok(false)
+}
+
+/// By how many seconds a change time and the time of a snapshot may be off.
+const COARSE: i64 = 2;
+
+fn open(root: &OwnedFd, path: &OsString) -> Result<File, Errno> {
+    let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS;
+    Ok(rustix::fs::openat2(root, path, flags, Mode::empty(), resolve)?.into())
+}
+
+fn same_bytes(one: File, other: File) -> Result<bool, Errno> {
+    let errno = |error: std::io::Error| Errno::from_io_error(&error).unwrap_or(Errno::IO);
+    let (mut one, mut other) = (BufReader::new(one), BufReader::new(other));
+    loop {
+        let (here, there) = (one.fill_buf().map_err(errno)?, other.fill_buf().map_err(errno)?);
+        let len = here.len().min(there.len());
+        if here[..len] != there[..len] || (len == 0 && here.len() != there.len()) {
+            return Ok(false);
+        }
+        if len == 0 {
+            return Ok(true);
+        }
+        one.consume(len);
+        other.consume(len);
+    }
 }
 
 /// A directory's entries.
@@ -100,9 +134,27 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         fs::create_dir_all(dir.path().join("a/b")).unwrap();
         fs::write(dir.path().join("a/b/file"), "x").unwrap();
-        assert!(!differs(&root(dir.path()), &root(dir.path())).unwrap());
+        assert!(!differs(&root(dir.path()), &root(dir.path()), 0).unwrap());
         let other = tempfile::tempdir().unwrap();
-        assert!(differs(&root(dir.path()), &root(other.path())).unwrap());
+        assert!(differs(&root(dir.path()), &root(other.path()), 0).unwrap());
+    }
+
+    #[test]
+    fn bytes_are_compared_to_the_end() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = |name: &str, content: &[u8]| {
+            let path = dir.path().join(name);
+            fs::write(&path, content).unwrap();
+            move || File::open(&path).unwrap()
+        };
+        let long = vec![7; 100_000];
+        let (a, b, c) = (file("a", &long), file("b", &long), file("c", &long[1..]));
+        let mut other = long.clone();
+        other[99_999] = 8;
+        let d = file("d", &other);
+        assert!(same_bytes(a(), b()).unwrap());
+        assert!(!same_bytes(a(), c()).unwrap() && !same_bytes(c(), a()).unwrap());
+        assert!(!same_bytes(a(), d()).unwrap());
     }
 
     #[test]

@@ -32,6 +32,8 @@ pub(crate) struct Facts {
     /// The snapshot that it is a clone of.
     pub(crate) origin: Option<Origin>,
     pub(crate) children: u64,
+    /// When it was made, in seconds since 1970.
+    pub(crate) creation: i64,
     /// The length of the longest name of a snapshot or bookmark of it, without the dataset's part.
     pub(crate) longest_snapshot: usize,
     /// The mount point that applies to it, inherited or not; empty for what has none.
@@ -85,15 +87,22 @@ pub(crate) struct Settings {
     pub(crate) encryption_root: bool,
     /// False where it is encrypted and its key is not loaded.
     pub(crate) key_loaded: bool,
-    /// Whether permissions were delegated on the dataset itself.
-    pub(crate) permissions: bool,
+    /// Whether `zoned=on` applies, inherited or not.
+    pub(crate) zoned: bool,
+    /// The permissions delegated on the dataset itself, packed; `None` where there are none.
+    pub(crate) permissions: Option<Vec<u8>>,
 }
 
 impl Settings {
     /// The dataset's own mountpoint value.
     pub(crate) fn own_mountpoint(&self) -> Option<&str> {
+        self.own_text("mountpoint")
+    }
+
+    /// The dataset's own value of a property that is text.
+    pub(crate) fn own_text(&self, property: &str) -> Option<&str> {
         self.own.iter().find_map(|(name, value)| match value {
-            PropertyValue::Text(text) if name == "mountpoint" => Some(text.as_str()),
+            PropertyValue::Text(text) if name == property => Some(text.as_str()),
             _ => None,
         })
     }
@@ -123,12 +132,19 @@ pub(crate) trait Engine: Send + Sync + fmt::Debug {
     // Questions.
     fn facts(&self, name: &str) -> Result<Option<Facts>, Fault>;
     fn settings(&self, dataset: &DatasetName) -> Result<Settings, Fault>;
-    /// Snapshots of `dataset` that are newer than `base`, newest first, by full name.
-    fn snapshots_since(&self, dataset: &DatasetName, base: Guid) -> Result<Vec<String>, Fault>;
+    /// Snapshots of `dataset` that are newer than the snapshot `base`, by full name.
+    fn snapshots_since(&self, dataset: &DatasetName, base: &str) -> Result<Vec<String>, Fault>;
+    /// The snapshot with this last part of its name and this guid, in any child of `parent`.
+    fn find_snapshot(
+        &self,
+        parent: &DatasetName,
+        leaf: &str,
+        guid: Guid,
+    ) -> Result<Option<String>, Fault>;
     /// Bytes written to `dataset` since `snapshot` (a full name), exact for the txg of the call.
     fn written_since(&self, dataset: &DatasetName, snapshot: &str) -> Result<u64, Fault>;
-    /// Whether the content of `dataset` differs from that of `snapshot` in more than access times.
-    fn differs(&self, dataset: &DatasetName, snapshot: &str) -> Result<bool, Fault>;
+    /// Whether two snapshots of a dataset differ in more than access times.
+    fn differs(&self, one: &SnapshotName, base: &SnapshotName) -> Result<bool, Fault>;
     /// Where the whole of `dataset` is mounted in this mount namespace.
     fn places(&self, dataset: &DatasetName) -> Result<Vec<Place>, Fault>;
     /// The options that the dataset's properties ask of a mount (what `zfs mount` would pass).
@@ -150,16 +166,13 @@ pub(crate) trait Engine: Send + Sync + fmt::Debug {
     /// Refuses with [`Errno::STALE`] where something is not as the promotion says.
     fn promote(&self, promotion: Promotion<'_>) -> Result<(), Fault>;
     fn rename(&self, from: &DatasetName, to: &DatasetName) -> Result<(), Fault>;
-    fn destroy(&self, name: &str, guid: Guid) -> Result<(), Fault>;
-    /// Refuses with [`Errno::TXTBSY`] where not exactly `written` bytes were written since `base`.
-    fn destroy_unchanged(
-        &self,
-        name: &str,
-        guid: Guid,
-        base: &str,
-        written: u64,
-    ) -> Result<(), Fault>;
-    fn inherit_mountpoint(&self, name: &DatasetName, guid: Guid) -> Result<(), Fault>;
+    /// Says whether it was there.
+    fn destroy(&self, name: &str, guid: Guid) -> Result<bool, Fault>;
+    /// Refuses with [`Errno::TXTBSY`] where anything was written since the snapshot `since`, which
+    /// is destroyed as well if it is one of `name` itself.
+    fn destroy_unchanged(&self, name: &str, guid: Guid, since: &str) -> Result<bool, Fault>;
+    /// Clears properties of its own.
+    fn inherit(&self, name: &DatasetName, guid: Guid, properties: &[&str]) -> Result<(), Fault>;
     fn set_mountpoint(&self, name: &DatasetName, value: &str) -> Result<(), Fault>;
     fn keep_from_boot_mounts(&self, name: &DatasetName) -> Result<(), Fault>;
 
@@ -169,6 +182,7 @@ pub(crate) trait Engine: Send + Sync + fmt::Debug {
     fn flush(&self, at: &Path) -> Result<(), Fault>;
     fn set_ownership(&self, at: &Path, ids: &Ids) -> Result<(), Fault>;
     fn prepare_mount(&self, dataset: &DatasetName, place: Place) -> Result<PreparedMount, Fault>;
-    /// Attaches a prepared mount at its place, in exchange for the mount that is there.
-    fn attach(&self, prepared: PreparedMount) -> Result<(), Fault>;
+    /// Attaches a prepared mount at its place, in exchange for the mount that is there. Says whether
+    /// it did: a mount that is gone by now is not replaced.
+    fn attach(&self, prepared: PreparedMount) -> Result<bool, Fault>;
 }

@@ -54,11 +54,14 @@ impl StepError {
                  then `zpool clear`"
             }
             Errno::NOSPC => {
-                "there is no room left, in the pool or under a parent's quota (a workspace needs the \
-                 target's reservations once more): free some, or raise the quota"
+                "there is no room left, in the pool or under a quota (a workspace has the target's \
+                 quota and needs its reservations once more): free some, or raise the quota"
             }
             Errno::DQUOT => "a quota or limit on the dataset or a parent is reached: raise it",
-            Errno::EXIST if self.step.destroys() => "datasets depend on it: destroy those first",
+            Errno::EXIST if self.step.destroys() => {
+                "something depends on it: `zfs list -r -t all` shows children and snapshots, the \
+                 property `clones` of its snapshots shows clones"
+            }
             Errno::BUSY => {
                 "something uses it: close files opened in it, unmount it in other mount namespaces, \
                  and unmount its snapshots under .zfs"
@@ -170,6 +173,25 @@ pub enum BeginError {
         /// The target.
         target: DatasetName,
     },
+    /// The target has `zoned=on`: it belongs to a container or jail.
+    #[error("{target} has zoned=on: it is a container's, which alone may change it")]
+    Zoned {
+        /// The target.
+        target: DatasetName,
+    },
+    /// Another commit of the target is being finished, or was interrupted after its commit point:
+    /// the target has its new content, but not its mountpoint property.
+    #[error(
+        "a commit of {target} is being finished, or was interrupted: try again; if it stays so, \
+         give {target} its mountpoint back ({wanted}), and then `zfs inherit {gate} {target}`",
+        gate = crate::txn::plan::GATE
+    )]
+    Unfinished {
+        /// The target.
+        target: DatasetName,
+        /// What its mountpoint property is to be: a path, or `inherit`.
+        wanted: String,
+    },
     /// The target's encryption key is not loaded.
     #[error("the encryption key of {target} is not loaded: `zfs load-key` it")]
     KeyNotLoaded {
@@ -254,6 +276,13 @@ pub enum Conflict {
         /// How many.
         count: u64,
     },
+    /// The target's own properties or delegated permissions were changed; a commit would put the old
+    /// ones back.
+    #[error("properties or permissions of {target} have been changed since this transaction began")]
+    SettingsChanged {
+        /// The target.
+        target: DatasetName,
+    },
     /// Something is mounted below the target's mount point, and would vanish with the old mount.
     #[error("{path} is a mount point below the target's: unmount it first")]
     MountBelow {
@@ -317,8 +346,10 @@ impl fmt::Display for Doubt<'_> {
         }
         write!(
             f,
-            "; look for {target}{} (new content), {target}{} (old content) and {target}@{}",
+            "; look for {target}{} (new content; it may be mounted at {}), {target}{} (old content) \
+             and {target}@{}",
             id.workspace_suffix(),
+            crate::zfs::private_path(**id).display(),
             id.predecessor_suffix(),
             id.base_leaf()
         )?;

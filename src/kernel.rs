@@ -25,23 +25,26 @@ const SNAPSHOTS_SINCE: &str = include_str!("program/snapshots_since.lua");
 const WRITTEN_SINCE: &str = include_str!("program/written_since.lua");
 const DESTROY: &str = include_str!("program/destroy.lua");
 const PROMOTE: &str = include_str!("program/promote.lua");
-const INHERIT_MOUNTPOINT: &str = include_str!("program/inherit_mountpoint.lua");
+const INHERIT: &str = include_str!("program/inherit.lua");
+const FIND_SNAPSHOT: &str = include_str!("program/find_snapshot.lua");
 
 /// `ZFS_KEYSTATUS_UNAVAILABLE`.
 const KEY_UNAVAILABLE: u64 = 1;
 
-/// For programs that list snapshots: 100 times the default, enough for some 100,000 of them.
-const LARGE: ProgramLimits = ProgramLimits { instructions: 100_000_000, memory: 100 << 20 };
+/// For programs that list snapshots: ten times the default instructions, enough for some 100,000.
+const LARGE: ProgramLimits = ProgramLimits { instructions: 100_000_000, memory: 32 << 20 };
 
 /// How long to wait for readers that are about to close a file: in steps that double, 1 s in all.
 const BUSY_WAITS_MS: [u64; 10] = [1, 2, 4, 8, 16, 32, 64, 128, 256, 512];
 
 /// Properties that a clone gets from its origin or from the promote, and that can't be set on it.
-const NOT_FOR_CLONES: [&str; 12] = [
+const NOT_FOR_CLONES: [&str; 14] = [
     "casesensitivity",
     "encryption",
+    "jailed",
     "keyformat",
     "keylocation",
+    "mlslabel",
     "normalization",
     "pbkdf2iters",
     "pbkdf2salt",
@@ -108,12 +111,14 @@ impl Kernel {
     }
 
     /// Runs a program that acts on one dataset, known by guid, and returns its verdict.
-    fn act(&self, name: &str, guid: Guid, text: &str, mut args: NvList) -> Result<(), Fault> {
+    /// Says whether the dataset was there.
+    fn act(&self, name: &str, guid: Guid, text: &str, mut args: NvList) -> Result<bool, Fault> {
         args.add_str("name", name)?;
         args.add_i64("guid", lua_guid(guid))?;
         let out = self.program(name, text, &args, ProgramMode::Sync)?;
         match out.get("return")? {
-            Value::I64(0) | Value::Str("gone") => Ok(()),
+            Value::I64(0) => Ok(true),
+            Value::Str("gone") => Ok(false),
             Value::I64(errno) => Err(Errno::from_raw(errno as i32).into()),
             Value::Str("written") => Err(Errno::TXTBSY.into()),
             _ => Err(not_the_one(name, guid)),
@@ -126,7 +131,7 @@ impl Kernel {
         name: &str,
         guid: Guid,
         args: impl Fn() -> Result<NvList, NvError>,
-    ) -> Result<(), Fault> {
+    ) -> Result<bool, Fault> {
         let mut waits = BUSY_WAITS_MS.iter();
         loop {
             let result = self.act(name, guid, DESTROY, args()?);
@@ -166,6 +171,7 @@ impl Engine for Kernel {
         };
         Ok(Some(Facts {
             guid: guid_of(facts.i64("guid")?),
+            creation: facts.i64("creation")?,
             volume: matches!(facts.str("type"), Ok("volume")),
             origin,
             children: facts.i64("children").unwrap_or(0).unsigned_abs(),
@@ -176,7 +182,7 @@ impl Engine for Kernel {
 
     fn settings(&self, dataset: &DatasetName) -> Result<Settings, Fault> {
         let props = self.libzfs.props(dataset.as_str())?;
-        let mut own = Vec::new();
+        let mut own_properties = Vec::new();
         for pair in props.iter() {
             let (name, value) = pair?;
             let Value::List(attributes) = value else {
@@ -184,8 +190,8 @@ impl Engine for Kernel {
             };
             let source = attributes.str("source").unwrap_or_default();
             // A received value counts as the dataset's own: a clone can't be given it as received.
-            if (source != dataset.as_str() && source != "$recvd") || NOT_FOR_CLONES.contains(&name)
-            {
+            let own = source == dataset.as_str() || source == "$recvd";
+            if !own || NOT_FOR_CLONES.contains(&name) {
                 continue;
             }
             let value = match attributes.get("value")? {
@@ -193,32 +199,57 @@ impl Engine for Kernel {
                 Value::Str(text) => PropertyValue::Text(text.to_owned()),
                 _ => continue,
             };
-            own.push((name.to_owned(), value));
+            own_properties.push((name.to_owned(), value));
         }
+        // The library's order is of no meaning; two looks at one dataset are to be comparable.
+        own_properties.sort_by(|(one, _), (other, _)| one.cmp(other));
         let permissions = self.libzfs.permissions(dataset.as_str())?;
+        let permissions = match permissions.list(dataset.as_str()) {
+            Ok(own) => Some(own.pack()?),
+            Err(_) => None,
+        };
         Ok(Settings {
-            own,
+            own: own_properties,
             canmount_on: number(props.view(), "canmount").unwrap_or(1) == 1,
             readonly: number(props.view(), "readonly").unwrap_or(0) == 1,
             encryption_root: props.list("encryptionroot").is_ok_and(
                 |root| matches!(root.str("value"), Ok(name) if name == dataset.as_str()),
             ),
             key_loaded: number(props.view(), "keystatus") != Some(KEY_UNAVAILABLE),
-            permissions: permissions.contains(dataset.as_str()),
+            zoned: number(props.view(), "zoned").unwrap_or(0) == 1,
+            permissions,
         })
     }
 
-    fn snapshots_since(&self, dataset: &DatasetName, base: Guid) -> Result<Vec<String>, Fault> {
+    fn snapshots_since(&self, dataset: &DatasetName, base: &str) -> Result<Vec<String>, Fault> {
         let mut args = NvList::new()?;
         args.add_str("name", dataset.as_str())?;
-        args.add_i64("guid", lua_guid(base))?;
+        args.add_str("base", base)?;
         let out = self.program(dataset.as_str(), SNAPSHOTS_SINCE, &args, ProgramMode::NoSync)?;
+        if let Value::Str(_) = out.get("return")? {
+            return Err(Errno::NOENT.into());
+        }
         let newer = out.list("return")?;
         let names = newer.iter().map(|pair| match pair? {
             (_, Value::Str(name)) => Ok(name.to_owned()),
             (position, _) => Err(Fault::from(NvError::Missing { name: position.to_owned() })),
         });
         names.collect()
+    }
+
+    fn find_snapshot(
+        &self,
+        parent: &DatasetName,
+        leaf: &str,
+        guid: Guid,
+    ) -> Result<Option<String>, Fault> {
+        let mut args = NvList::new()?;
+        args.add_str("parent", parent.as_str())?;
+        args.add_str("leaf", leaf)?;
+        args.add_i64("guid", lua_guid(guid))?;
+        let out = self.program(parent.as_str(), FIND_SNAPSHOT, &args, ProgramMode::NoSync)?;
+        let found = out.str("return")?;
+        Ok((found != "gone").then(|| found.to_owned()))
     }
 
     fn written_since(&self, dataset: &DatasetName, snapshot: &str) -> Result<u64, Fault> {
@@ -229,10 +260,11 @@ impl Engine for Kernel {
         Ok(out.i64("return")?.unsigned_abs())
     }
 
-    fn differs(&self, dataset: &DatasetName, snapshot: &str) -> Result<bool, Fault> {
-        let now = mount::detached(dataset.as_str(), READ_ONLY)?;
-        let then = mount::detached(snapshot, READ_ONLY)?;
-        Ok(compare::differs(&now, &then)?)
+    fn differs(&self, one: &SnapshotName, base: &SnapshotName) -> Result<bool, Fault> {
+        let taken = self.facts(base.as_str())?.ok_or(Errno::NOENT)?.creation;
+        let now = mount::detached(one.as_str(), READ_ONLY)?;
+        let then = mount::detached(base.as_str(), READ_ONLY)?;
+        Ok(compare::differs(&now, &then, taken)?)
     }
 
     fn places(&self, dataset: &DatasetName) -> Result<Vec<Place>, Fault> {
@@ -321,27 +353,30 @@ impl Engine for Kernel {
         Ok(self.lzc.rename(from.as_str(), to.as_str())?)
     }
 
-    fn destroy(&self, name: &str, guid: Guid) -> Result<(), Fault> {
+    fn destroy(&self, name: &str, guid: Guid) -> Result<bool, Fault> {
         self.destroy_patiently(name, guid, NvList::new)
     }
 
-    fn destroy_unchanged(
-        &self,
-        name: &str,
-        guid: Guid,
-        base: &str,
-        written: u64,
-    ) -> Result<(), Fault> {
-        self.destroy_patiently(name, guid, || {
+    fn destroy_unchanged(&self, name: &str, guid: Guid, since: &str) -> Result<bool, Fault> {
+        let args = || {
             let mut args = NvList::new()?;
-            args.add_str("since", base)?;
-            args.add_i64("written", i64::try_from(written).unwrap_or(i64::MAX))?;
+            args.add_str("since", since)?;
             Ok(args)
-        })
+        };
+        // A snapshot of its own is gone after the first try.
+        if since.starts_with(&format!("{name}@")) {
+            return self.act(name, guid, DESTROY, args()?);
+        }
+        self.destroy_patiently(name, guid, args)
     }
 
-    fn inherit_mountpoint(&self, name: &DatasetName, guid: Guid) -> Result<(), Fault> {
-        self.act(name.as_str(), guid, INHERIT_MOUNTPOINT, NvList::new()?)
+    fn inherit(&self, name: &DatasetName, guid: Guid, properties: &[&str]) -> Result<(), Fault> {
+        let mut args = NvList::new()?;
+        args.add_str_array("properties", properties)?;
+        match self.act(name.as_str(), guid, INHERIT, args)? {
+            true => Ok(()),
+            false => Err(Errno::NOENT.into()),
+        }
     }
 
     fn set_mountpoint(&self, name: &DatasetName, value: &str) -> Result<(), Fault> {
@@ -381,17 +416,32 @@ impl Engine for Kernel {
         Ok(PreparedMount { place, mount })
     }
 
-    fn attach(&self, prepared: PreparedMount) -> Result<(), Fault> {
+    fn attach(&self, prepared: PreparedMount) -> Result<bool, Fault> {
         let PreparedMount { place, mount } = prepared;
-        match place.replaces {
-            Some(old) => mount::exchange(&mount, &place.path, old)?,
-            None => {
-                mount::make_mount_point(&place.path)?;
-                mount::attach(&mount, &place.path)?;
+        let table = mount::table()?;
+        let Some(old) = place.replaces else {
+            if let Some(below) = mount::below(&table, &place.path).first() {
+                return Err(in_the_way(below));
             }
+            mount::make_mount_point(&place.path)?;
+            mount::attach(&mount, &place.path)?;
+            return Ok(true);
+        };
+        if !mount::is_mounted(&table, old) {
+            return Ok(false);
         }
-        Ok(())
+        if let Some(on) = mount::mounted_on(&table, old).first() {
+            return Err(in_the_way(on));
+        }
+        mount::exchange(&mount, &place.path, old)?;
+        Ok(true)
     }
+}
+
+/// Something that a mount or unmount would hide or take along.
+fn in_the_way(path: &Path) -> Fault {
+    let detail = format!("{} is mounted there: it is left alone", path.display());
+    Fault { errno: Errno::BUSY, detail: Some(detail) }
 }
 
 fn not_the_one(name: &str, guid: Guid) -> Fault {

@@ -62,7 +62,7 @@ pub use name::{
     TransactionId,
 };
 pub use ownership::{Ownership, Principal};
-pub use receipt::{Guid, Leftover, Receipt, Snapshot, Strategy};
+pub use receipt::{Guid, Keeps, Leftover, Receipt, Snapshot, Strategy};
 pub use txn::{Kind, Step, Transaction};
 pub use zfs::{TransactionBuilder, Zfs};
 

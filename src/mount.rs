@@ -123,6 +123,16 @@ pub(crate) fn mounted_on(table: &[MountEntry], id: u64) -> Vec<PathBuf> {
         .collect()
 }
 
+/// What is mounted below `path`, by path.
+pub(crate) fn below(table: &[MountEntry], path: &Path) -> Vec<PathBuf> {
+    let inside = |m: &&MountEntry| m.path != path && m.path.starts_with(path);
+    table.iter().filter(inside).map(|m| m.path.clone()).collect()
+}
+
+pub(crate) fn is_mounted(table: &[MountEntry], id: u64) -> bool {
+    table.iter().any(|m| m.id == id)
+}
+
 /// The number of the topmost mount at `path`, as in the mount table (Linux 5.8 and later).
 fn topmost(path: &Path) -> Result<u64, Errno> {
     use rustix::fs::{AtFlags, StatxFlags, statx};
@@ -157,9 +167,10 @@ pub(crate) fn detached(dataset: &str, options: MountAttrFlags) -> Result<OwnedFd
     fsmount(context.as_fd(), FsMountFlags::FSMOUNT_CLOEXEC, options)
 }
 
-/// Attaches a detached mount at `path`.
+/// Attaches a detached mount at `path`, which may be a link, as for `zfs mount`.
 pub(crate) fn attach(mount: &OwnedFd, path: &Path) -> Result<(), Errno> {
-    move_mount(mount, "", CWD, path, MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH)
+    let flags = MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH | MoveMountFlags::MOVE_MOUNT_T_SYMLINKS;
+    move_mount(mount, "", CWD, path, flags)
 }
 
 /// Takes the topmost mount at `path` away, at once for new lookups; files that are open in it stay
@@ -173,17 +184,12 @@ pub(crate) fn make_private_directory(path: &Path) -> Result<(), Errno> {
     fs::DirBuilder::new().recursive(true).mode(0o700).create(path).map_err(|e| errno_of(&e))
 }
 
-/// Removes the directory of a private mount, and its parent when it is the last.
+/// Removes the directory of a private mount. Its parent stays: other transactions share it.
 pub(crate) fn remove_private_directory(path: &Path) -> Result<(), Errno> {
     match fs::remove_dir(path) {
-        Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(errno_of(&error)),
-        _ => {}
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(errno_of(&error)),
+        _ => Ok(()),
     }
-    if let Some(parent) = path.parent() {
-        // Other transactions may have theirs in it.
-        let _ = fs::remove_dir(parent);
-    }
-    Ok(())
 }
 
 /// Makes the directory for the target's mount as `zfs mount` does.

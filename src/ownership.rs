@@ -147,7 +147,9 @@ impl Ids {
             for entry in Dir::read_from(&directory)? {
                 let entry = entry?;
                 let name = entry.file_name();
-                if matches!(name.to_bytes(), b"." | b"..") {
+                // With snapdir=visible the root lists ZFS's own directory, too.
+                let control = path == "." && name.to_bytes() == b".zfs";
+                if control || matches!(name.to_bytes(), b"." | b"..") {
                     continue;
                 }
                 let stat = rustix::fs::statat(&directory, name, AtFlags::SYMLINK_NOFOLLOW)?;

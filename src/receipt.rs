@@ -27,8 +27,8 @@ pub struct Snapshot {
 
 /// Something that a transaction made and could not remove.
 ///
-/// It is safe to remove by hand (`zfs destroy`) when what keeps it is gone, unless
-/// [`Leftover::holds_changes`] says that it has content found nowhere else.
+/// By hand it is removed with `zfs destroy`, when what keeps it is gone; see [`Leftover::keeps`]
+/// first.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{name} (guid {guid}) is left: {reason}")]
 pub struct Leftover {
@@ -38,9 +38,20 @@ pub struct Leftover {
     pub guid: Guid,
     /// Why it could not be removed.
     pub reason: String,
-    /// It keeps what was written to the target while the transaction was open: look before you
-    /// remove it.
-    pub holds_changes: bool,
+    /// Whether it has content that is found nowhere else.
+    pub keeps: Keeps,
+}
+
+/// Whether a leftover has content that is found nowhere else.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Keeps {
+    /// Nothing of worth: it may be removed.
+    Nothing,
+    /// What was written to the target while the transaction was open: look before you remove it.
+    Changes,
+    /// Not known, for example because it is in use, and may still be written to: compare it with
+    /// the base before you remove it.
+    Unknown,
 }
 
 /// What a commit did.

@@ -11,7 +11,7 @@ use crate::name::{DatasetName, TransactionId};
 use crate::ownership::{Ids, Ownership};
 use crate::txn::Transaction;
 use crate::txn::layout::Layout;
-use crate::txn::plan::{Kind, MountpointGate, Plan, Shape, Step};
+use crate::txn::plan::{GATE, Kind, MountpointGate, Plan, Shape, Step};
 use crate::txn::stage::Order;
 
 /// Where private mounts are attached: a directory that doesn't survive a reboot, as mounts don't.
@@ -65,8 +65,8 @@ impl Zfs {
 
     /// Zfs on an engine of one's own, for tests.
     #[cfg(test)]
-    pub(crate) fn on(engine: Arc<dyn Engine>) -> Self {
-        Self { engine, confinement: None }
+    pub(crate) fn on(engine: Arc<dyn Engine>, confinement: Option<&[DatasetName]>) -> Self {
+        Self { engine, confinement: confinement.map(Arc::from) }
     }
 
     /// Prepares a transaction on `target`. Changes nothing until
@@ -82,9 +82,24 @@ impl Zfs {
         }
     }
 
+    /// Whether a dataset may be created, renamed or destroyed: those named may not, only those
+    /// below.
     fn check_confinement(&self, name: &DatasetName) -> Result<(), BeginError> {
+        self.check(name, |root| name.is_within(root) && name != root)
+    }
+
+    /// Whether a dataset may be looked at.
+    fn check_look(&self, name: &DatasetName) -> Result<(), BeginError> {
+        self.check(name, |root| name.is_within(root))
+    }
+
+    fn check(
+        &self,
+        name: &DatasetName,
+        allows: impl Fn(&DatasetName) -> bool,
+    ) -> Result<(), BeginError> {
         match &self.confinement {
-            Some(roots) if !roots.iter().any(|root| name.is_within(root) && name != root) => {
+            Some(roots) if !roots.iter().any(allows) => {
                 Err(BeginError::OutsideConfinement { name: name.clone() })
             }
             _ => Ok(()),
@@ -137,8 +152,8 @@ impl TransactionBuilder<'_> {
     /// Two transaction groups for an init, three for an update, one more for each quota or
     /// reservation that the target has.
     ///
-    /// A crash leaves the datasets `TARGET-txn-ID` and `TARGET@txn-ID` at most. Neither is mounted
-    /// at the target's mount point at the next boot.
+    /// A crash leaves `TARGET-txn-ID`, `TARGET@txn-ID` and created parents at most. The workspace is
+    /// not mounted at the next boot.
     ///
     /// # Errors
     /// Bad input is found before anything is changed; a step that fails is undone. See
@@ -202,6 +217,16 @@ impl TransactionBuilder<'_> {
             return Err(BeginError::MountpointOfExisting { target });
         }
         let settings = self.writable_settings(&target)?;
+        if let Some(wanted) = settings.own_text(GATE) {
+            // Set, but not yet cleared, is finished.
+            if settings.own_mountpoint() != Some(wanted) {
+                let wanted = wanted.to_owned();
+                return Err(BeginError::Unfinished { target, wanted });
+            }
+        }
+        if settings.zoned {
+            return Err(BeginError::Zoned { target });
+        }
         if settings.encryption_root {
             return Err(BeginError::EncryptionRoot { target });
         }
@@ -219,7 +244,7 @@ impl TransactionBuilder<'_> {
         let shape = Shape {
             kind: Kind::Update,
             missing_parents: 0,
-            permissions: settings.permissions,
+            permissions: settings.permissions.is_some(),
             ownership: ownership.is_some(),
             final_snapshot: leaf.is_some(),
             gated: gate != MountpointGate::Open,
@@ -229,13 +254,14 @@ impl TransactionBuilder<'_> {
             kind: Kind::Update,
             layout,
             plan: Plan::new(shape),
-            properties: gated_properties(settings.own, &gate),
+            properties: gated_properties(settings.own.clone(), &gate),
+            settings: Some(settings),
             gate,
             ownership,
             private_path: private_path(id),
             target: Some(facts.guid),
             target_origin: facts.origin.as_ref().map(|origin| origin.guid),
-            new_places: Vec::new(),
+            new_mounts: Vec::new(),
         })
     }
 
@@ -252,22 +278,12 @@ impl TransactionBuilder<'_> {
             return Err(BeginError::NoParent { parent: parent.clone() });
         }
         let own = self.own_mountpoint()?;
-        let inherited = |name: &DatasetName| match facts.mountpoint.as_str() {
-            path if path.starts_with('/') => {
-                let below = &name.as_str()[ancestor.as_str().len()..];
-                format!("{}{below}", path.trim_end_matches('/'))
-            }
-            none_or_legacy => none_or_legacy.to_owned(),
-        };
-        let effective = own.clone().unwrap_or_else(|| inherited(&target));
+        // A path is inherited with the names below it added; `none` and `legacy` as they are.
+        let effective = own.clone().unwrap_or_else(|| facts.mountpoint.clone());
         let gate = MountpointGate::new(own.as_deref(), &effective, true);
-        let new_places = missing_parents
-            .iter()
-            .map(|parent| (parent.clone(), inherited(parent)))
-            .chain([(target.clone(), effective)])
-            .filter(|(_, path)| path.starts_with('/'))
-            .map(|(dataset, path)| (dataset, PathBuf::from(path)))
-            .collect();
+        let is_path = |mountpoint: &str| mountpoint.starts_with('/');
+        let parents = missing_parents.iter().filter(|_| is_path(&facts.mountpoint)).cloned();
+        let new_mounts = parents.chain(is_path(&effective).then(|| target.clone())).collect();
         let leaf = self.final_snapshot.as_deref();
         let shape = Shape {
             kind: Kind::Init,
@@ -289,7 +305,8 @@ impl TransactionBuilder<'_> {
             private_path: private_path(id),
             target: None,
             target_origin: None,
-            new_places,
+            new_mounts,
+            settings: None,
         })
     }
 
@@ -298,6 +315,7 @@ impl TransactionBuilder<'_> {
         let mut missing = Vec::new();
         let mut name = self.target.clone();
         while let Some(parent) = name.parent() {
+            self.zfs.check_look(&parent)?;
             if self.facts(&parent)?.is_some() {
                 missing.reverse();
                 return Ok((parent, missing));
@@ -314,12 +332,21 @@ impl TransactionBuilder<'_> {
         };
         match mountpoint.to_str() {
             Some(text) if text == "none" || text == "legacy" => Ok(Some(text.to_owned())),
-            Some(text) if text.starts_with('/') && !text.contains('\0') => {
+            Some(text)
+                if text.starts_with('/') && !text.contains('\0') && can_be_made(mountpoint) =>
+            {
                 Ok(Some(text.to_owned()))
             }
             _ => Err(BeginError::Mountpoint { mountpoint: mountpoint.display().to_string() }),
         }
     }
+}
+
+/// Whether a directory is there, or nothing is that would keep it from being made.
+fn can_be_made(path: &Path) -> bool {
+    let too_long = |part: &std::ffi::OsStr| part.len() > crate::name::MAX_NAME_LEN;
+    let nearest = path.ancestors().find(|ancestor| ancestor.exists());
+    !path.iter().any(too_long) && nearest.is_some_and(Path::is_dir)
 }
 
 fn look_failed(subject: &str, Fault { errno, detail }: Fault) -> BeginError {
@@ -332,14 +359,18 @@ fn gated_properties(
     mut own: Vec<(String, PropertyValue)>,
     gate: &MountpointGate,
 ) -> Vec<(String, PropertyValue)> {
-    if *gate != MountpointGate::Open {
+    own.retain(|(name, _)| name != GATE);
+    if let Some(record) = gate.record() {
         own.retain(|(name, _)| name != "mountpoint");
-        own.push(("mountpoint".to_owned(), PropertyValue::Text("none".to_owned())));
+        for (name, value) in [("mountpoint", "none"), (GATE, record)] {
+            own.push((name.to_owned(), PropertyValue::Text(value.to_owned())));
+        }
     }
     own
 }
 
-fn private_path(id: TransactionId) -> PathBuf {
+/// Where the workspace of a transaction is mounted.
+pub(crate) fn private_path(id: TransactionId) -> PathBuf {
     Path::new(PRIVATE_ROOT).join(id.to_string())
 }
 

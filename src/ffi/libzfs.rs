@@ -110,7 +110,7 @@ impl LibZfs {
     ///
     /// # Errors
     ///
-    /// `ENOTSUP` with OpenZFS before 2.2, which would unmount and mount again.
+    /// `ENOENT`, `EPERM`, `EINVAL` (the property or its value).
     #[doc(alias = "zfs_prop_set_list_flags")]
     pub(crate) fn set_without_mounting(
         &self,
@@ -126,17 +126,7 @@ impl LibZfs {
         // SAFETY: takes an open dataset and a list, which it reads.
         let error =
             unsafe { c::zfs_txn_prop_set_list_nomount(dataset.raw.as_ptr(), props.as_ptr()) };
-        match Errno::from_raw(error) {
-            errno if errno.raw() == 0 => Ok(()),
-            // The shim's own answer: libzfs itself answers with −1.
-            Errno::NOTSUP => Err(LibZfsError {
-                call: CALL,
-                dataset: name.to_owned(),
-                errno: Errno::NOTSUP,
-                description: "this release of libzfs can't leave mounts alone".to_owned(),
-            }),
-            _ => Err(dataset.error(CALL)),
-        }
+        if error == 0 { Ok(()) } else { Err(dataset.error(CALL)) }
     }
 
     /// The delegated permissions that hold for a filesystem or volume: for itself and each dataset

@@ -29,12 +29,7 @@ zfs_txn_nvpair_strings(nvpair_t *pair, const char *const **out,
 int
 zfs_txn_prop_set_list_nomount(zfs_handle_t *zhp, nvlist_t *props)
 {
-#ifdef ZFS_SET_NOMOUNT
 	return (zfs_prop_set_list_flags(zhp, props, ZFS_SET_NOMOUNT));
-#else
-	(void) zhp, (void) props;
-	return (ENOTSUP);
-#endif
 }
 
 int

@@ -18,7 +18,7 @@ int zfs_txn_nvpair_string(nvpair_t *pair, const char **out);
 int zfs_txn_nvpair_strings(nvpair_t *pair, const char *const **out,
     uint32_t *count);
 
-/* ENOTSUP where libzfs is too old to leave mounts alone (2.1). */
+/* The flag that leaves mounts alone is a macro; it and the function came with 2.2. */
 int zfs_txn_prop_set_list_nomount(zfs_handle_t *zhp, nvlist_t *props);
 
 /* Runs a channel program with every signal blocked on the calling thread. */

@@ -5,7 +5,9 @@ name = args["name"]
 if not zfs.exists(name) then
     return {}
 end
-facts = { guid = zfs.get_prop(name, "guid") }
+facts = {}
+facts.guid = zfs.get_prop(name, "guid")
+facts.creation = zfs.get_prop(name, "creation")
 if string.find(name, "@", 1, true) then
     return facts
 end

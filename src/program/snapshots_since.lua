@@ -1,10 +1,15 @@
--- The snapshots of a dataset that are newer than one of them, newest first.
--- Arguments: name, guid (of the snapshot to stop at).
+-- The snapshots of a dataset that are newer than another snapshot, which may be elsewhere by now.
+-- Arguments: name, base (a full name). Returns "gone" where one of them is.
 args = ...
+if not zfs.exists(args["name"]) or not zfs.exists(args["base"]) then
+    return "gone"
+end
+base = zfs.get_prop(args["base"], "createtxg")
 newer = {}
-snapshot = zfs.get_prop(args["name"], "prevsnap")
-while snapshot and zfs.get_prop(snapshot, "guid") ~= args["guid"] do
-    newer[#newer + 1] = snapshot
-    snapshot = zfs.get_prop(snapshot, "prevsnap")
+for snapshot in zfs.list.snapshots(args["name"]) do
+    txg = zfs.get_prop(snapshot, "createtxg")
+    if txg > base then
+        newer[#newer + 1] = snapshot
+    end
 end
 return newer

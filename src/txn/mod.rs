@@ -50,7 +50,7 @@ impl Transaction {
                 let errors = stage.undo(&done);
                 let error = stop.into_error();
                 let mut left = leftovers(&stage, &errors);
-                left.extend(stage.doubtful_parent(&error));
+                left.extend(stage.doubtful(&error));
                 Err(BeginError::Failed { error, left })
             }
         }
@@ -108,10 +108,11 @@ impl Transaction {
         let _entered = span.enter();
         let steps = self.stage.order.plan.commit.clone();
         let mut done = Vec::new();
+        // From here on, a panic must not roll back what may be half committed.
+        self.open = false;
         if let Err(stop) = self.stage.run(&steps, &mut done) {
             return Err(self.give_up(stop, &done));
         }
-        self.open = false;
         self.settle()
     }
 
@@ -119,6 +120,7 @@ impl Transaction {
     fn give_up(mut self, stop: Stop, done: &[Step]) -> CommitError {
         let mut errors = self.stage.undo(done);
         if errors.is_empty() {
+            self.open = true;
             let transaction = Box::new(self);
             return match stop {
                 Stop::Failed(error) => CommitError::Unchanged { error, transaction },
@@ -126,7 +128,6 @@ impl Transaction {
             };
         }
         // Keep everything: a rollback on drop might destroy the only copy.
-        self.open = false;
         errors.insert(0, stop.into_error());
         CommitError::InDoubt { id: self.id(), target: self.target().clone(), receipt: None, errors }
     }
@@ -135,7 +136,11 @@ impl Transaction {
     fn settle(&mut self) -> Result<Receipt, CommitError> {
         let mut errors = Vec::new();
         let mut left = Vec::new();
+        let mut claimed_by_predecessor = false;
         for step in self.stage.order.plan.settle.clone() {
+            if step == Step::RestoreMountpoint && claimed_by_predecessor {
+                continue;
+            }
             let Err(error) = self.stage.finish(step) else {
                 continue;
             };
@@ -144,7 +149,9 @@ impl Transaction {
                 _ => errors.push(error),
             }
             if step == Step::DestroyPredecessor {
-                errors.extend(self.stage.finish(Step::ParkPredecessor).err());
+                let parked = self.stage.finish(Step::ParkPredecessor);
+                claimed_by_predecessor = parked.is_err();
+                errors.extend(parked.err());
             }
         }
         let order = &self.stage.order;

@@ -1,9 +1,12 @@
 //! Faults injected at each verb of the engine, on real ZFS.
 
+use std::collections::VecDeque;
+use std::fmt;
 use std::fs;
+use std::io::Write;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
-use std::sync::Mutex;
+use std::process::Command;
+use std::sync::{Arc, Mutex};
 
 use rustix::mount::MountAttrFlags;
 
@@ -11,15 +14,15 @@ use crate::engine::{
     Engine, Facts, Fault, Place, PreparedMount, Promotion, PropertyValue, Settings,
 };
 use crate::errno::Errno;
-use crate::error::{BeginError, CommitError};
+use crate::error::{BeginError, CommitError, Conflict};
 use crate::ffi::lzc::Lzc;
 use crate::ffi::nvlist::NvList;
 use crate::kernel::Kernel;
 use crate::name::{DatasetName, SnapshotName};
 use crate::ownership::{Ids, Ownership};
-use crate::receipt::Guid;
+use crate::receipt::{Guid, Keeps};
 use crate::test_pool::TestPool;
-use crate::txn::Transaction;
+use crate::txn::{Step, Transaction};
 use crate::zfs::Zfs;
 
 /// Whether a verb that is made to fail has its effect all the same.
@@ -29,21 +32,33 @@ enum Fail {
     After,
 }
 
-#[derive(Debug, Default)]
+/// What happens just before an effect.
+type Hook = Box<dyn FnOnce() + Send>;
+
+#[derive(Default)]
 struct Trap {
-    /// How many more effects succeed before one fails; `None`: all succeed.
-    countdown: Option<(usize, Fail)>,
+    /// How many more effects succeed before one fails, and how; the next follows when it has.
+    countdowns: VecDeque<(usize, Fail)>,
+    /// What to do just before the first effect of a kind.
+    hook: Option<(&'static str, Hook)>,
     /// The effects so far.
     seen: Vec<&'static str>,
-    /// The effect that was made to fail.
-    sprung: Option<&'static str>,
+    /// The effects that were made to fail.
+    sprung: Vec<&'static str>,
+    /// How many questions were asked.
+    asked: usize,
 }
 
-/// The kernel, with one effect that fails.
-#[derive(Debug)]
+/// The kernel, with effects that fail.
 struct Faulty {
     kernel: Kernel,
     trap: Mutex<Trap>,
+}
+
+impl fmt::Debug for Faulty {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Faulty")
+    }
 }
 
 impl Faulty {
@@ -51,12 +66,26 @@ impl Faulty {
         Arc::new(Self { kernel: Kernel::open().unwrap(), trap: Mutex::default() })
     }
 
-    fn set(&self, countdown: Option<(usize, Fail)>) {
-        *self.trap.lock().unwrap() = Trap { countdown, ..Trap::default() };
+    fn set(&self, countdowns: &[(usize, Fail)]) {
+        let countdowns = countdowns.iter().copied().collect();
+        *self.trap.lock().unwrap() = Trap { countdowns, ..Trap::default() };
     }
 
-    fn sprung(&self) -> Option<&'static str> {
-        self.trap.lock().unwrap().sprung
+    fn before(&self, verb: &'static str, hook: impl FnOnce() + Send + 'static) {
+        *self.trap.lock().unwrap() = Trap { hook: Some((verb, Box::new(hook))), ..Trap::default() };
+    }
+
+    fn seen(&self) -> Vec<&'static str> {
+        self.trap.lock().unwrap().seen.clone()
+    }
+
+    fn sprung(&self) -> Vec<&'static str> {
+        self.trap.lock().unwrap().sprung.clone()
+    }
+
+    fn question<T>(&self, call: impl FnOnce() -> T) -> T {
+        self.trap.lock().unwrap().asked += 1;
+        call()
     }
 
     fn effect<T>(
@@ -64,22 +93,27 @@ impl Faulty {
         verb: &'static str,
         call: impl FnOnce() -> Result<T, Fault>,
     ) -> Result<T, Fault> {
-        let fail = {
+        let (hook, fail) = {
             let mut trap = self.trap.lock().unwrap();
             trap.seen.push(verb);
-            match &mut trap.countdown {
-                Some((0, fail)) => {
-                    let fail = *fail;
-                    (trap.countdown, trap.sprung) = (None, Some(verb));
-                    Some(fail)
-                }
+            let hook = trap.hook.take_if(|(wanted, _)| *wanted == verb);
+            let fail = match trap.countdowns.front_mut() {
+                Some((0, fail)) => Some(*fail),
                 Some((left, _)) => {
                     *left -= 1;
                     None
                 }
                 None => None,
+            };
+            if fail.is_some() {
+                trap.countdowns.pop_front();
+                trap.sprung.push(verb);
             }
+            (hook, fail)
         };
+        if let Some((_, hook)) = hook {
+            hook();
+        }
         let injected = || Fault { errno: Errno::IO, detail: Some("injected".to_owned()) };
         match fail {
             Some(Fail::Before) => Err(injected()),
@@ -94,7 +128,9 @@ macro_rules! forward {
     (questions { $(fn $q:ident($($qa:ident: $qt:ty),*) -> $qr:ty;)* }
      effects { $(fn $e:ident($($ea:ident: $et:ty),*) -> $er:ty;)* }) => {
         impl Engine for Faulty {
-            $(fn $q(&self, $($qa: $qt),*) -> Result<$qr, Fault> { self.kernel.$q($($qa),*) })*
+            $(fn $q(&self, $($qa: $qt),*) -> Result<$qr, Fault> {
+                self.question(|| self.kernel.$q($($qa),*))
+            })*
             $(fn $e(&self, $($ea: $et),*) -> Result<$er, Fault> {
                 self.effect(stringify!($e), || self.kernel.$e($($ea),*))
             })*
@@ -106,9 +142,10 @@ forward! {
     questions {
         fn facts(name: &str) -> Option<Facts>;
         fn settings(dataset: &DatasetName) -> Settings;
-        fn snapshots_since(dataset: &DatasetName, base: Guid) -> Vec<String>;
+        fn snapshots_since(dataset: &DatasetName, base: &str) -> Vec<String>;
+        fn find_snapshot(parent: &DatasetName, leaf: &str, guid: Guid) -> Option<String>;
         fn written_since(dataset: &DatasetName, snapshot: &str) -> u64;
-        fn differs(dataset: &DatasetName, snapshot: &str) -> bool;
+        fn differs(one: &SnapshotName, base: &SnapshotName) -> bool;
         fn places(dataset: &DatasetName) -> Vec<Place>;
         fn mount_options(dataset: &DatasetName) -> MountAttrFlags;
         fn mounts_on(place: &Place) -> Vec<PathBuf>;
@@ -121,9 +158,9 @@ forward! {
         fn copy_permissions(from: &DatasetName, to: &DatasetName) -> ();
         fn promote(promotion: Promotion<'_>) -> ();
         fn rename(from: &DatasetName, to: &DatasetName) -> ();
-        fn destroy(name: &str, guid: Guid) -> ();
-        fn destroy_unchanged(name: &str, guid: Guid, base: &str, written: u64) -> ();
-        fn inherit_mountpoint(name: &DatasetName, guid: Guid) -> ();
+        fn destroy(name: &str, guid: Guid) -> bool;
+        fn destroy_unchanged(name: &str, guid: Guid, since: &str) -> bool;
+        fn inherit(name: &DatasetName, guid: Guid, properties: &[&str]) -> ();
         fn set_mountpoint(name: &DatasetName, value: &str) -> ();
         fn keep_from_boot_mounts(name: &DatasetName) -> ();
         fn mount_private(dataset: &DatasetName, at: &Path) -> ();
@@ -131,7 +168,7 @@ forward! {
         fn flush(at: &Path) -> ();
         fn set_ownership(at: &Path, ids: &Ids) -> ();
         fn prepare_mount(dataset: &DatasetName, place: Place) -> PreparedMount;
-        fn attach(prepared: PreparedMount) -> ();
+        fn attach(prepared: PreparedMount) -> bool;
     }
 }
 
@@ -152,7 +189,7 @@ impl Scene {
         fs::write(path.join("file"), "old").unwrap();
         pool.zfs(&["allow", "root", "snapshot", &target]);
         pool.zfs(&["snapshot", &pool.dataset("t@kept")]);
-        let zfs = Zfs::on(Arc::clone(&engine) as Arc<dyn Engine>);
+        let zfs = Zfs::on(Arc::clone(&engine) as Arc<dyn Engine>, None);
         Self { pool, engine, zfs }
     }
 
@@ -167,10 +204,12 @@ impl Scene {
 
     /// What must be as before when nothing was committed.
     fn state(&self) -> String {
+        // With what follows the name of this pool, and not that of a longer one.
         let pool = self.pool.name();
         let stable = "name,guid,mountpoint,canmount,origin,mounted";
         let mounts = fs::read_to_string("/proc/self/mounts").unwrap();
-        let here = |line: &&str| line.starts_with(pool);
+        let ours = [" ", "/"].map(|end| format!("{pool}{end}"));
+        let here = |line: &&str| ours.iter().any(|name| line.starts_with(name));
         let mounts: Vec<&str> = mounts.lines().filter(here).collect();
         let listed = self.pool.zfs(&["list", "-Hp", "-o", stable, "-t", "all", "-r", pool]);
         format!(
@@ -180,22 +219,24 @@ impl Scene {
         )
     }
 
+    fn guid(&self, name: &str) -> Option<Guid> {
+        self.engine.kernel.facts(name).unwrap().map(|facts| facts.guid)
+    }
+
     fn content(&self, target: &DatasetName) -> Option<String> {
         let place = self.engine.kernel.places(target).unwrap().into_iter().next()?;
         fs::read_to_string(place.path.join("file")).ok()
     }
 }
 
-/// The effects of one whole transaction, by verb.
-fn effects_of(scene: &Scene, target: &DatasetName) -> (usize, usize) {
-    scene.engine.set(None);
+/// The effects of one whole transaction, in order, and how many of them are begin's.
+fn effects_of(scene: &Scene, target: &DatasetName) -> (usize, Vec<&'static str>) {
+    scene.engine.set(&[]);
     let transaction = scene.begin(target).unwrap();
-    let begin = scene.engine.trap.lock().unwrap().seen.len();
+    let begin = scene.engine.seen().len();
     fs::write(transaction.path().join("file"), "old").unwrap();
     transaction.commit().unwrap();
-    let all = scene.engine.trap.lock().unwrap().seen.len();
-    scene.pool.zfs(&["destroy", &format!("{target}@final")]);
-    (begin, all)
+    (begin, scene.engine.seen())
 }
 
 fn remove(scene: &Scene, target: &DatasetName) {
@@ -206,55 +247,72 @@ fn remove(scene: &Scene, target: &DatasetName) {
     }
 }
 
-/// What must hold after a fault at one effect of begin or commit.
-fn one_fault(scene: &Scene, target: &DatasetName, at: usize, fail: Fail) -> &'static str {
-    let case = format!("{target}, effect {at}, {fail:?}");
+/// What must hold after a fault at one effect of begin or commit. `normal` are the effects of a
+/// transaction without a fault.
+fn one_fault(
+    scene: &Scene,
+    target: &DatasetName,
+    normal: &[&'static str],
+    (at, fail): (usize, Fail),
+) -> &'static str {
+    let case = format!("{target}, effect {at} ({}), {fail:?}", normal[at]);
     let (before, old) = (scene.state(), scene.content(target));
-    scene.engine.set(Some((at, fail)));
-    let outcome = match scene.begin(target) {
+    scene.engine.set(&[(at, fail)]);
+    let transaction = match scene.begin(target) {
         Err(BeginError::Failed { left, .. }) => {
             // Whether a parent is this transaction's can't be known: it is named, and kept.
-            if (scene.engine.sprung(), fail, at) == (Some("create"), Fail::After, 0) {
+            if (normal[at], fail, at) == ("create", Fail::After, 0) {
                 assert_eq!(left.len(), 1, "{case}: {left:?}");
                 scene.pool.zfs(&["destroy", &left[0].name]);
             } else {
                 assert!(left.is_empty(), "{case}: {left:?}");
             }
             assert_eq!(scene.state(), before, "{case}");
-            "begin undone"
+            return "begin undone";
         }
         Err(error) => panic!("{case}: {error}"),
-        Ok(transaction) => {
-            fs::write(transaction.path().join("file"), "new").unwrap();
-            match transaction.commit() {
-                Ok(receipt) => {
-                    assert_eq!(scene.content(target).as_deref(), Some("new"), "{case}");
-                    for leftover in &receipt.leftovers {
-                        scene.pool.zfs(&["destroy", &leftover.name]);
-                    }
-                    if receipt.leftovers.is_empty() { "committed" } else { "leftover" }
-                }
-                Err(CommitError::Unchanged { transaction, error }) => {
-                    assert_eq!(scene.content(target), old, "{case}: {error}");
-                    // The transaction is as it was: it can be committed now.
-                    assert_eq!(fs::read_to_string(transaction.path().join("file")).unwrap(), "new");
-                    let receipt = transaction.commit().unwrap();
-                    assert!(receipt.leftovers.is_empty(), "{case}: {receipt:?}");
-                    assert_eq!(scene.content(target).as_deref(), Some("new"), "{case}");
-                    "handed back"
-                }
-                Err(CommitError::InDoubt { receipt, errors, .. }) => {
-                    let receipt = receipt.unwrap_or_else(|| panic!("{case}: {errors:?}"));
-                    assert_eq!(receipt.target, *target);
-                    assert_eq!(errors.len(), 1, "{case}: {errors:?}");
-                    "past the commit point"
-                }
-                Err(error) => panic!("{case}: {error}"),
-            }
-        }
+        Ok(transaction) => transaction,
     };
-    assert!(scene.engine.sprung().is_some(), "{case}: no fault was injected");
-    println!("{case} ({}): {outcome}", scene.engine.sprung().unwrap_or_default());
+    fs::write(transaction.path().join("file"), "new").unwrap();
+    let begun = scene.state();
+    let outcome = match transaction.commit() {
+        Ok(receipt) => {
+            assert_eq!(scene.content(target).as_deref(), Some("new"), "{case}");
+            for leftover in &receipt.leftovers {
+                scene.pool.zfs(&["destroy", &leftover.name]);
+            }
+            if receipt.leftovers.is_empty() { "committed" } else { "leftover" }
+        }
+        Err(CommitError::Unchanged { transaction, error }) => {
+            assert_eq!(scene.content(target), old, "{case}: {error}");
+            assert_eq!(scene.state(), begun, "{case}: {error}");
+            // The transaction is as it was: it can be committed now.
+            assert_eq!(fs::read_to_string(transaction.path().join("file")).unwrap(), "new");
+            let receipt = transaction.commit().unwrap();
+            assert!(receipt.leftovers.is_empty(), "{case}: {receipt:?}");
+            assert_eq!(scene.content(target).as_deref(), Some("new"), "{case}");
+            "handed back"
+        }
+        Err(CommitError::InDoubt { receipt, errors, .. }) => {
+            let receipt = receipt.unwrap_or_else(|| panic!("{case}: {errors:?}"));
+            assert_eq!(errors.len(), 1, "{case}: {errors:?}");
+            let facts = scene.engine.kernel.facts(target.as_str()).unwrap().unwrap();
+            assert_eq!((&receipt.target, receipt.guid), (target, facts.guid), "{case}");
+            // It went on to the end: every later effect was tried all the same. Where the old mount
+            // stays, the predecessor is parked as well; without a mountpoint nothing is mounted there.
+            let mut later = scene.engine.seen()[at + 1..].to_vec();
+            later.retain(|verb| *verb != "keep_from_boot_mounts");
+            let mut expected = normal[at + 1..].to_vec();
+            if (normal[at], fail, expected.last()) == ("inherit", Fail::Before, Some(&"attach")) {
+                expected.pop();
+            }
+            assert_eq!(later, expected, "{case}");
+            "past the commit point"
+        }
+        Err(error) => panic!("{case}: {error}"),
+    };
+    assert_eq!(scene.engine.sprung(), [normal[at]], "{case}");
+    println!("{case}: {outcome}");
     outcome
 }
 
@@ -262,26 +320,200 @@ fn one_fault(scene: &Scene, target: &DatasetName, at: usize, fail: Fail) -> &'st
 fn every_effect_fails_once(relative: &str) {
     let scene = Scene::new();
     let target = scene.name(relative);
-    let (begin, all) = effects_of(&scene, &target);
+    let (begin, normal) = effects_of(&scene, &target);
     remove(&scene, &target);
     let mut outcomes = std::collections::BTreeMap::<_, usize>::new();
     for fail in [Fail::Before, Fail::After] {
-        for at in 0..all {
-            let outcome = one_fault(&scene, &target, at, fail);
+        for at in 0..normal.len() {
+            let outcome = one_fault(&scene, &target, &normal, (at, fail));
             assert_eq!(outcome == "begin undone", at < begin, "{relative} {at} {fail:?}");
             *outcomes.entry(outcome).or_default() += 1;
             put_right(&scene, &target);
         }
     }
-    println!("{relative}: {all} effects, each failing before and after: {outcomes:?}");
+    println!("{relative}: {} effects, each before and after: {outcomes:?}", normal.len());
     assert!(outcomes["handed back"] > 0 && outcomes["past the commit point"] > 0);
-    scene.engine.set(None);
+    scene.engine.set(&[]);
+    scene.pool.cleanup();
+}
+
+/// Undoing a commit fails, too: both contents are kept, and dropping the error destroys nothing.
+#[test]
+fn a_commit_that_cannot_be_undone_keeps_both_contents() {
+    // The commit point fails, and then one of the three effects that undo what was before it.
+    for (undo, verb) in ["rename", "promote", "destroy"].into_iter().enumerate() {
+        let scene = Scene::new();
+        let target = scene.name("t");
+        let (_, normal) = effects_of(&scene, &target);
+        remove(&scene, &target);
+        let at = normal.iter().rposition(|effect| *effect == "rename").unwrap();
+        let old = scene.guid(target.as_str());
+        scene.engine.set(&[(at, Fail::Before), (undo, Fail::Before)]);
+        let transaction = scene.begin(&target).unwrap();
+        fs::write(transaction.path().join("file"), "new").unwrap();
+        let (id, private) = (transaction.id(), transaction.path().to_owned());
+        let error = transaction.commit().unwrap_err();
+        assert_eq!(scene.engine.sprung(), ["rename", verb]);
+        let text = error.to_string();
+        let CommitError::InDoubt { receipt: None, errors, .. } = error else { panic!("{text}") };
+        assert!(errors.len() >= 2, "{text}");
+        drop(errors);
+        assert_eq!(fs::read_to_string(private.join("file")).unwrap(), "new", "{text}");
+        let workspace = format!("{target}-txn-{id}");
+        assert!(text.contains(&workspace), "{text}");
+        let old_is_at = [target.to_string(), format!("{target}-old-{id}")]
+            .into_iter()
+            .filter(|name| scene.guid(name) == old)
+            .count();
+        assert_eq!(old_is_at, 1, "{text}");
+        assert!(scene.guid(&workspace).is_some());
+        crate::mount::detach(&private).unwrap();
+        fs::remove_dir(&private).unwrap();
+        scene.pool.cleanup();
+    }
+}
+
+#[test]
+fn a_predecessor_that_can_be_neither_destroyed_nor_parked_is_said() {
+    let scene = Scene::new();
+    let target = scene.name("t");
+    let (_, normal) = effects_of(&scene, &target);
+    remove(&scene, &target);
+    let at = normal.iter().position(|effect| *effect == "destroy_unchanged").unwrap();
+    scene.engine.set(&[(at, Fail::Before), (0, Fail::Before)]);
+    let transaction = scene.begin(&target).unwrap();
+    let error = transaction.commit().unwrap_err();
+    assert_eq!(scene.engine.sprung(), ["destroy_unchanged", "keep_from_boot_mounts"]);
+    let CommitError::InDoubt { receipt: Some(receipt), errors, .. } = error else {
+        panic!("{error}")
+    };
+    assert_eq!(errors[0].step, Step::ParkPredecessor);
+    assert!(receipt.leftovers[0].name.contains("-old-"), "{receipt:?}");
+    scene.pool.cleanup();
+}
+
+/// Begin fails, and so does one effect that undoes it: what is left is named, and only that is left.
+#[test]
+fn a_begin_that_cannot_be_undone_names_what_is_left() {
+    let scene = Scene::new();
+    let target = scene.name("t");
+    let (begin, _) = effects_of(&scene, &target);
+    remove(&scene, &target);
+    for undo in 0..3 {
+        let before = scene.state();
+        scene.engine.set(&[(begin - 1, Fail::After), (undo, Fail::Before)]);
+        let error = scene.begin(&target).unwrap_err();
+        let BeginError::Failed { left, .. } = error else { panic!("{error}") };
+        assert!(!left.is_empty(), "undo {undo}");
+        for leftover in &left {
+            if leftover.guid == Guid(0) {
+                crate::mount::detach(Path::new(&leftover.name)).unwrap();
+                fs::remove_dir(&leftover.name).unwrap();
+            } else {
+                scene.pool.zfs(&["destroy", &leftover.name]);
+            }
+        }
+        assert_eq!(scene.state(), before, "undo {undo}: {left:?}");
+    }
+    scene.pool.cleanup();
+}
+
+/// I8: a rival commits after the target was looked at; the promote's own check finds out.
+#[test]
+fn a_rival_that_commits_just_before_the_promote_wins() {
+    let scene = Scene::new();
+    let target = scene.name("t");
+    for rival_is_younger in [true, false] {
+        let rival_zfs = Zfs::on(Arc::new(Kernel::open().unwrap()), None);
+        let begin_rival = || rival_zfs.transaction(&target).begin().unwrap();
+        scene.engine.set(&[]);
+        let (ours, rival) = if rival_is_younger {
+            let ours = scene.begin(&target).unwrap();
+            (ours, begin_rival())
+        } else {
+            let rival = begin_rival();
+            (scene.begin(&target).unwrap(), rival)
+        };
+        fs::write(ours.path().join("file"), "ours").unwrap();
+        fs::write(rival.path().join("file"), "rival").unwrap();
+        scene.engine.before("promote", move || drop(rival.commit().unwrap()));
+        let error = ours.commit().unwrap_err();
+        let CommitError::Conflict { conflict, transaction } = error else { panic!("{error}") };
+        assert!(matches!(conflict, Conflict::TargetReplaced { .. }), "{conflict}");
+        assert_eq!(scene.content(&target).as_deref(), Some("rival"));
+        transaction.rollback().unwrap();
+        assert_eq!(scene.content(&target).as_deref(), Some("rival"));
+        put_right(&scene, &target);
+    }
+    scene.pool.cleanup();
+}
+
+/// I6: a write between the last look at the predecessor and its destroy.
+#[test]
+fn a_write_that_slips_in_just_before_the_destroy_is_kept() {
+    let scene = Scene::new();
+    let target = scene.name("t");
+    scene.engine.set(&[]);
+    let transaction = scene.begin(&target).unwrap();
+    let path = scene.engine.kernel.places(&target).unwrap().remove(0).path;
+    let mut late = fs::File::options().append(true).open(path.join("file")).unwrap();
+    scene.engine.before("destroy_unchanged", move || late.write_all(b" and more").unwrap());
+    let receipt = transaction.commit().unwrap();
+    let kept = &receipt.leftovers[0];
+    assert_eq!(kept.keeps, Keeps::Changes, "{receipt:?}");
+    let look = scene.pool.directory().join("look");
+    fs::create_dir(&look).unwrap();
+    let name: DatasetName = kept.name.parse().unwrap();
+    scene.engine.kernel.mount_private(&name, &look).unwrap();
+    assert_eq!(fs::read_to_string(look.join("file")).unwrap(), "old and more");
+    scene.engine.kernel.unmount_private(&look).unwrap();
+    scene.pool.cleanup();
+}
+
+/// A rename goes by name: a foreign dataset under the target's name gets it back.
+#[test]
+fn a_target_swapped_just_before_the_rename_keeps_its_name() {
+    let scene = Scene::new();
+    let target = scene.name("t");
+    scene.engine.set(&[]);
+    let transaction = scene.begin(&target).unwrap();
+    let (name, elsewhere) = (target.to_string(), format!("{target}-elsewhere"));
+    let old = scene.guid(&name);
+    scene.engine.before("rename", move || {
+        for command in [&["rename", "-u", &name, &elsewhere][..], &["create", "-u", &name]] {
+            assert!(Command::new("zfs").args(command).status().unwrap().success());
+        }
+    });
+    let error = transaction.commit().unwrap_err();
+    assert!(matches!(error, CommitError::InDoubt { receipt: None, .. }), "{error}");
+    let now = scene.guid(target.as_str());
+    assert!(now.is_some() && now != old, "{error}");
+    assert_eq!(scene.guid(&format!("{target}-elsewhere")), old, "{error}");
+    put_right(&scene, &target);
+    scene.pool.cleanup();
+}
+
+/// I7: a name outside is refused before ZFS is asked anything.
+#[test]
+fn a_confined_handle_asks_nothing_about_names_outside() {
+    let scene = Scene::new();
+    let confined = [scene.name("in")];
+    let zfs = Zfs::on(Arc::clone(&scene.engine) as Arc<dyn Engine>, Some(&confined));
+    scene.engine.set(&[]);
+    for name in ["in", "t", "in2/t", "missing/t"] {
+        let target = scene.name(name);
+        let error = zfs.transaction(&target).create_parents().begin().unwrap_err();
+        assert!(matches!(error, BeginError::OutsideConfinement { .. }), "{error}");
+    }
+    let trap = scene.engine.trap.lock().unwrap();
+    assert_eq!((trap.asked, trap.seen.len()), (0, 0));
+    drop(trap);
     scene.pool.cleanup();
 }
 
 /// What a person would do after a commit in doubt, so that the next case starts from the same.
 fn put_right(scene: &Scene, target: &DatasetName) {
-    scene.engine.set(None);
+    scene.engine.set(&[]);
     let listed = scene.pool.zfs(&["list", "-Ho", "name", "-t", "all", "-r", scene.pool.name()]);
     for name in listed.lines().filter(|name| name.contains("-old-") || name.contains("@txn-")) {
         let _ = scene.pool.try_zfs(&["destroy", name]);
@@ -323,10 +555,10 @@ fn a_rollback_goes_on_after_a_fault_at_any_effect() {
     let target = scene.name("t");
     for at in 0..3 {
         let before = scene.state();
-        scene.engine.set(None);
+        scene.engine.set(&[]);
         let transaction = scene.begin(&target).unwrap();
         let private = transaction.path().to_owned();
-        scene.engine.set(Some((at, Fail::Before)));
+        scene.engine.set(&[(at, Fail::Before)]);
         let error = transaction.rollback().unwrap_err();
         assert!(!error.left.is_empty() && !error.errors.is_empty(), "{error:?}");
         assert_eq!(scene.content(&target).as_deref(), Some("old"));

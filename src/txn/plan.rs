@@ -196,9 +196,11 @@ impl Plan {
                     .chain([Step::CreateWorkspace, Step::MountWorkspace])
                     .collect(),
                 commit: prepare().chain([Step::RenameIntoPlace]).collect(),
-                settle: [Step::SwapMounts, Step::UnmountWorkspace]
+                // Where to mount is asked of ZFS when the property is right.
+                settle: [Step::UnmountWorkspace]
                     .into_iter()
                     .chain(optional(shape.gated, Step::RestoreMountpoint))
+                    .chain([Step::SwapMounts])
                     .collect(),
             },
             Kind::Update => Self {
@@ -230,7 +232,8 @@ impl Plan {
 /// what the target's is to be after the commit.
 ///
 /// A dataset *claims* a path when `zfs mount -a` would mount it there: canmount is `on` and the
-/// mountpoint is a path. The workspace of a target that claims one starts with `mountpoint=none`.
+/// mountpoint is a path. The workspace of a target that claims one starts with `mountpoint=none`,
+/// and with [`GATE`].
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum MountpointGate {
     /// The target claims nothing: the workspace has the final properties from the start.
@@ -241,7 +244,19 @@ pub(crate) enum MountpointGate {
     Set(String),
 }
 
+/// The user property that says, as long as a dataset is gated, what its mountpoint is to be.
+pub(crate) const GATE: &str = "zfs-txn:mountpoint";
+
 impl MountpointGate {
+    /// The value of [`GATE`]; `None` where there is no gate.
+    pub(crate) fn record(&self) -> Option<&str> {
+        match self {
+            Self::Open => None,
+            Self::Inherit => Some("inherit"),
+            Self::Set(path) => Some(path),
+        }
+    }
+
     /// `own` is the dataset's own mountpoint value, if it has one; `effective` what applies to it.
     pub(crate) fn new(own: Option<&str>, effective: &str, canmount_on: bool) -> Self {
         match own {
@@ -302,6 +317,24 @@ mod tests {
                 }
             }
             prop_assert_eq!(shape.gated, position(&settle, Step::RestoreMountpoint).is_some());
+        }
+
+        #[test]
+        fn content_is_owned_flushed_and_snapshotted_in_this_order_before_it_is_visible(
+            shape in shapes()
+        ) {
+            let commit = Plan::new(shape).commit;
+            let wanted = [
+                (Step::SetOwnership, shape.ownership),
+                (Step::Flush, true),
+                (Step::TakeFinal, shape.final_snapshot),
+                (Step::RenameIntoPlace, true),
+            ];
+            let expected: Vec<Step> =
+                wanted.iter().filter(|(_, there)| *there).map(|(step, _)| *step).collect();
+            let is_wanted = |step: &&Step| wanted.iter().any(|(wanted, _)| wanted == *step);
+            let found: Vec<Step> = commit.iter().filter(is_wanted).copied().collect();
+            prop_assert_eq!(found, expected);
         }
 
         #[test]

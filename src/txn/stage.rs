@@ -4,14 +4,16 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use crate::engine::{Engine, Facts, Fault, Known, Place, PreparedMount, Promotion, PropertyValue};
+use crate::engine::{
+    Engine, Facts, Fault, Known, Place, PreparedMount, Promotion, PropertyValue, Settings,
+};
 use crate::errno::Errno;
 use crate::error::{Conflict, StepError};
 use crate::name::{DatasetName, SnapshotName, TransactionId};
 use crate::ownership::Ids;
-use crate::receipt::{Guid, Leftover, Snapshot};
+use crate::receipt::{Guid, Keeps, Leftover, Snapshot};
 use crate::txn::layout::Layout;
-use crate::txn::plan::{Kind, MountpointGate, Plan, Step};
+use crate::txn::plan::{GATE, Kind, MountpointGate, Plan, Step};
 
 /// Why a step before the commit point was not done.
 #[derive(Debug)]
@@ -61,8 +63,10 @@ pub(crate) struct Order {
     pub(crate) target: Option<Guid>,
     /// The guid of the target's origin, if it is a clone.
     pub(crate) target_origin: Option<Guid>,
-    /// Where an init transaction mounts what it created, parents first.
-    pub(crate) new_places: Vec<(DatasetName, PathBuf)>,
+    /// The target's settings, which a commit must find unchanged.
+    pub(crate) settings: Option<Settings>,
+    /// What an init transaction creates and is to mount, parents first.
+    pub(crate) new_mounts: Vec<DatasetName>,
 }
 
 /// A transaction's state: the order, and how far it has come.
@@ -71,8 +75,9 @@ pub(crate) struct Stage {
     pub(crate) order: Order,
     engine: Arc<dyn Engine>,
     guids: Guids,
-    prepared: Vec<PreparedMount>,
-    /// Where the base was when the workspace was destroyed.
+    /// Prepared mounts, by the name that the dataset has after the commit.
+    prepared: Vec<(DatasetName, PreparedMount)>,
+    /// Where the base was found, when another transaction's commit has moved it.
     base_at: Option<String>,
     pub(crate) mounted: Vec<PathBuf>,
 }
@@ -94,6 +99,7 @@ impl Stage {
             Step::CreateParent(level) | Step::DestroyParent(level) => {
                 layout.missing_parents.get(level).map(ToString::to_string).unwrap_or_default()
             }
+            Step::DestroyBase if self.base_at.is_some() => self.base_at.clone().unwrap_or_default(),
             Step::TakeBase | Step::DestroyBase => layout.base.to_string(),
             Step::TakeFinal | Step::DestroyFinal => match &layout.final_leaf {
                 Some(leaf) => format!("{}@{leaf}", layout.workspace),
@@ -213,7 +219,7 @@ impl Stage {
             },
             Step::PromoteBack => self.promote_back(),
             Step::RenameBack => self.rename(&layout.predecessor, &layout.target, self.guids.target),
-            Step::DestroyWorkspace => self.destroy_workspace(),
+            Step::DestroyWorkspace => self.destroy(layout.workspace.as_str(), self.guids.workspace),
             Step::DestroyParent(level) => match layout.missing_parents.get(level) {
                 Some(parent) => {
                     self.destroy(parent.as_str(), self.guids.parents.get(level).copied().flatten())
@@ -247,6 +253,10 @@ impl Stage {
             Step::TakeFinal => &mut self.guids.final_snapshot,
             // The private mount may be half made; unmounting what isn't mounted does nothing.
             Step::MountWorkspace => return true,
+            Step::RenameAside => {
+                let renamed = self.engine.facts(&name).ok().flatten().map(|facts| facts.guid);
+                return renamed.is_some() && renamed == self.guids.target;
+            }
             _ => return false,
         };
         if slot.is_none() && !existed {
@@ -255,18 +265,26 @@ impl Stage {
         slot.is_some()
     }
 
-    /// A parent that is there although creating it was reported as failed. It may be somebody
-    /// else's, so it is not destroyed (I5), but named.
-    pub(crate) fn doubtful_parent(&self, error: &StepError) -> Option<Leftover> {
-        let Step::CreateParent(_) = error.step else { return None };
-        let guid = self.engine.facts(&error.subject).ok()??.guid;
-        let reason = "it was created by this transaction, or by somebody else at the same moment";
-        Some(Leftover {
-            name: error.subject.clone(),
-            guid,
-            reason: reason.to_owned(),
-            holds_changes: false,
-        })
+    /// What may be there although making it was reported as failed: a parent, which may as well be
+    /// somebody else's and so is not destroyed (I5), or something that could not be looked at.
+    pub(crate) fn doubtful(&self, error: &StepError) -> Option<Leftover> {
+        let facts = self.engine.facts(&error.subject);
+        let (guid, reason) = match (error.step, facts) {
+            (Step::CreateParent(_), Ok(Some(facts))) => (
+                facts.guid,
+                "it was created by this transaction, or by somebody else at the same moment",
+            ),
+            (
+                Step::CreateParent(_)
+                | Step::CreateWorkspace
+                | Step::CloneWorkspace
+                | Step::TakeBase,
+                Err(_),
+            ) => (Guid(0), "it could not be looked at, and may be there"),
+            _ => return None,
+        };
+        let (name, reason) = (error.subject.clone(), reason.to_owned());
+        Some(Leftover { name, guid, reason, keeps: Keeps::Nothing })
     }
 
     fn take_final(&mut self) -> Result<(), Fault> {
@@ -281,58 +299,71 @@ impl Stage {
 
     /// Makes the mounts that the target will have: one for each it has now, or those of an init.
     fn prepare_mounts(&mut self) -> Result<(), Stop> {
-        let step = Step::PrepareMounts;
         let layout = &self.order.layout;
-        let fail = |fault| Stop::Failed(self.error(step, fault));
+        let fail = |fault| Stop::Failed(self.error(Step::PrepareMounts, fault));
         let mut prepared = Vec::new();
-        match self.order.kind {
-            Kind::Init => {
-                for (dataset, path) in &self.order.new_places {
-                    let dataset =
-                        if *dataset == layout.target { &layout.workspace } else { dataset };
-                    let options = self.engine.mount_options(dataset).map_err(fail)?;
-                    let place = Place { replaces: None, path: path.clone(), options };
-                    prepared.push(self.engine.prepare_mount(dataset, place).map_err(fail)?);
+        for dataset in &self.order.new_mounts {
+            let now = if *dataset == layout.target { &layout.workspace } else { dataset };
+            let options = self.engine.mount_options(now).map_err(fail)?;
+            let place = Place { replaces: None, path: PathBuf::new(), options };
+            let mount = self.engine.prepare_mount(now, place).map_err(fail)?;
+            prepared.push((dataset.clone(), mount));
+        }
+        if self.order.kind == Kind::Update {
+            for place in self.engine.places(&layout.target).map_err(fail)? {
+                if let Some(path) = self.engine.mounts_on(&place).map_err(fail)?.first() {
+                    let path = path.display().to_string();
+                    return Err(Stop::Conflict(Conflict::MountBelow { path }));
                 }
-            }
-            Kind::Update => {
-                for place in self.engine.places(&layout.target).map_err(fail)? {
-                    if let Some(path) =
-                        self.engine.mounts_on(&place).map_err(fail)?.into_iter().next()
-                    {
-                        let path = path.display().to_string();
-                        return Err(Stop::Conflict(Conflict::MountBelow { path }));
-                    }
-                    prepared
-                        .push(self.engine.prepare_mount(&layout.workspace, place).map_err(fail)?);
-                }
+                let mount = self.engine.prepare_mount(&layout.workspace, place).map_err(fail)?;
+                prepared.push((layout.target.clone(), mount));
             }
         }
         self.prepared = prepared;
         Ok(())
     }
 
-    /// Refuses a target that is not the one of begin, or that has got what a commit would drop.
+    /// Refuses a target that is not as it was at begin.
     fn check_target(&mut self) -> Result<(), Stop> {
-        let fail = |fault| Stop::Failed(self.error(Step::CheckTarget, fault));
-        let target = self.order.layout.target.clone();
-        let replaced = || Stop::Conflict(Conflict::TargetReplaced { target: target.clone() });
-        let facts = self.engine.facts(target.as_str()).map_err(fail)?.ok_or_else(replaced)?;
-        let base = self.guids.base.ok_or_else(|| fail(Errno::NOENT.into()))?;
-        let workspace = self.engine.facts(self.order.layout.workspace.as_str()).map_err(fail)?;
-        let origin = workspace.filter(|w| Some(w.guid) == self.guids.workspace);
-        let origin = origin.and_then(|workspace| workspace.origin).map(|origin| origin.guid);
-        if Some(facts.guid) != self.guids.target || origin != Some(base) {
-            return Err(replaced());
+        let Layout { target, base, .. } = &self.order.layout;
+        match self.conflict(target, base.as_str()) {
+            Ok(None) => Ok(()),
+            Ok(Some(conflict)) => Err(Stop::Conflict(conflict)),
+            Err(fault) => Err(Stop::Failed(self.error(Step::CheckTarget, fault))),
         }
+    }
+
+    /// Whether the target, under the name `at`, is another one than at begin, or has got what a
+    /// commit would drop. `base` is the base's full name by now.
+    fn conflict(&self, at: &DatasetName, base: &str) -> Result<Option<Conflict>, Fault> {
+        match self.conflict_if_there(at, base) {
+            // Renamed away between two questions.
+            Err(Fault { errno: Errno::NOENT, .. }) => Ok(Some(self.replaced())),
+            result => result,
+        }
+    }
+
+    fn replaced(&self) -> Conflict {
+        Conflict::TargetReplaced { target: self.order.layout.target.clone() }
+    }
+
+    fn conflict_if_there(&self, at: &DatasetName, base: &str) -> Result<Option<Conflict>, Fault> {
+        let target = || self.order.layout.target.clone();
+        let facts = match self.engine.facts(at.as_str())? {
+            Some(facts) if Some(facts.guid) == self.guids.target => facts,
+            _ => return Ok(Some(self.replaced())),
+        };
         if facts.children > 0 {
             let count = facts.children;
-            return Err(Stop::Conflict(Conflict::ChildrenAppeared { target, count }));
+            return Ok(Some(Conflict::ChildrenAppeared { target: target(), count }));
         }
-        let newer = self.engine.snapshots_since(&target, base).map_err(fail)?;
-        match newer.into_iter().find(|name| !is_base_of_a_transaction(name)) {
-            Some(snapshot) => Err(Stop::Conflict(Conflict::NewerSnapshot { snapshot })),
-            None => Ok(()),
+        let newer = self.engine.snapshots_since(at, base)?;
+        if let Some(snapshot) = newer.into_iter().find(|name| !is_base_of_a_transaction(name)) {
+            return Ok(Some(Conflict::NewerSnapshot { snapshot }));
+        }
+        match self.order.settings.as_ref() == Some(&self.engine.settings(at)?) {
+            true => Ok(None),
+            false => Ok(Some(Conflict::SettingsChanged { target: target() })),
         }
     }
 
@@ -341,9 +372,7 @@ impl Stage {
     fn promote(&mut self) -> Result<(), Stop> {
         let Layout { workspace, target, .. } = &self.order.layout;
         match self.promote_clone((workspace, self.guids.workspace), (target, self.guids.target)) {
-            Err(fault) if fault.errno == Errno::STALE => {
-                Err(Stop::Conflict(Conflict::TargetReplaced { target: target.clone() }))
-            }
+            Err(fault) if fault.errno == Errno::STALE => Err(Stop::Conflict(self.replaced())),
             result => result.map_err(|fault| Stop::Failed(self.error(Step::Promote, fault))),
         }
     }
@@ -379,18 +408,21 @@ impl Stage {
         }
     }
 
-    /// Renames the target out of the way. A rename goes by name alone, so what was renamed is looked
-    /// at, and given its name back when it is not the target of begin.
+    /// Renames the target out of the way. A rename goes by name alone, and things may have happened
+    /// since the check: so what was renamed is looked at again, where nobody else looks for it, and
+    /// given its name back if it is not as at begin.
     fn rename_aside(&mut self) -> Result<(), Stop> {
-        let Layout { target, predecessor, .. } = &self.order.layout;
+        let Layout { target, predecessor, workspace, base, .. } = &self.order.layout;
         let fail = |fault| Stop::Failed(self.error(Step::RenameAside, fault));
         self.rename(target, predecessor, self.guids.target).map_err(fail)?;
-        let renamed = self.engine.facts(predecessor.as_str()).ok().flatten().map(|f| f.guid);
-        if renamed.is_none() || renamed == self.guids.target {
-            return Ok(());
+        let base = format!("{workspace}@{}", base.leaf());
+        match self.conflict(predecessor, &base).map_err(fail)? {
+            None => Ok(()),
+            Some(conflict) => {
+                self.engine.rename(predecessor, target).map_err(fail)?;
+                Err(Stop::Conflict(conflict))
+            }
         }
-        self.engine.rename(predecessor, target).map_err(fail)?;
-        Err(Stop::Conflict(Conflict::TargetReplaced { target: target.clone() }))
     }
 
     /// Renames; judges by the state when the call reports a failure.
@@ -424,10 +456,24 @@ impl Stage {
     /// Attaches each prepared mount; the first that fails is reported when all were tried.
     fn swap_mounts(&mut self) -> Result<(), Fault> {
         let mut first = Ok(());
-        for prepared in std::mem::take(&mut self.prepared) {
+        for (dataset, mut prepared) in std::mem::take(&mut self.prepared) {
+            if prepared.place.replaces.is_none() {
+                // ZFS knows the path, an alternate root of the pool included.
+                match self.engine.facts(dataset.as_str()) {
+                    Ok(Some(facts)) if facts.mountpoint.starts_with('/') => {
+                        prepared.place.path = facts.mountpoint.into();
+                    }
+                    Ok(_) => continue,
+                    Err(fault) => {
+                        first = first.and(Err(fault));
+                        continue;
+                    }
+                }
+            }
             let path = prepared.place.path.clone();
             match self.engine.attach(prepared) {
-                Ok(()) => self.mounted.push(path),
+                Ok(true) => self.mounted.push(path),
+                Ok(false) => {}
                 Err(mut fault) => {
                     fault.detail.get_or_insert_with(|| format!("mount point {}", path.display()));
                     first = first.and(Err(fault));
@@ -441,49 +487,76 @@ impl Stage {
     fn destroy_predecessor(&self) -> Result<(), Fault> {
         let Layout { target, predecessor, base, .. } = &self.order.layout;
         let Some(guid) = self.guids.target else { return Ok(()) };
-        let base = format!("{target}@{}", base.leaf());
-        // Comparing mounts the predecessor, and the last reader's end may write to it: look again.
+        let base = snapshot_of(target, base.leaf())?;
+        // The last reader's end may write to it: look again, a few times.
         for _ in 0..4 {
-            let written = self.engine.written_since(predecessor, &base)?;
-            if written > 0 && self.engine.differs(predecessor, &base)? {
-                break;
-            }
-            match self.engine.destroy_unchanged(predecessor.as_str(), guid, &base, written) {
-                Err(Fault { errno: Errno::TXTBSY, .. }) => {}
+            let result = match self.engine.written_since(predecessor, base.as_str())? {
+                0 => self.engine.destroy_unchanged(predecessor.as_str(), guid, base.as_str()),
+                _ => self.destroy_if_merely_read(guid, &base),
+            };
+            match result {
+                Ok(_) => return Ok(()),
+                Err(Fault { errno: Errno::TXTBSY, detail: None }) => {}
                 Err(fault) => return self.gone(predecessor.as_str()).ok_or(fault),
-                Ok(()) => return Ok(()),
             }
         }
-        Err(Fault { errno: Errno::TXTBSY, detail: Some(HOLDS_CHANGES.to_owned()) })
+        Err(Errno::TXTBSY.into())
     }
 
-    /// Destroys the workspace, and remembers where its base is by then: another transaction's commit
-    /// may have moved it.
-    fn destroy_workspace(&mut self) -> Result<(), Fault> {
-        let workspace = self.order.layout.workspace.as_str();
-        let facts = self.engine.facts(workspace)?;
-        let guid = self.guids.workspace;
-        if let Some(Facts { origin: Some(origin), .. }) = facts.filter(|f| Some(f.guid) == guid) {
-            self.base_at = Some(origin.name);
+    /// Something was written to the predecessor, if only access times. What was, is compared in a
+    /// snapshot, so that the destroy can demand that nothing at all was written after it: the number
+    /// of bytes written is a sum, in which one change may hide another.
+    fn destroy_if_merely_read(&self, guid: Guid, base: &SnapshotName) -> Result<bool, Fault> {
+        let predecessor = &self.order.layout.predecessor;
+        let look = snapshot_of(predecessor, base.leaf())?;
+        self.engine.snapshot(&look)?;
+        let look_guid = self.guid_of(look.as_str())?;
+        let result = match self.engine.differs(&look, base) {
+            Ok(false) => self.engine.destroy_unchanged(predecessor.as_str(), guid, look.as_str()),
+            Ok(true) => Err(Fault { errno: Errno::TXTBSY, detail: Some(HOLDS_CHANGES.to_owned()) }),
+            Err(fault) => Err(fault),
+        };
+        if result.is_err() {
+            self.engine.destroy(look.as_str(), look_guid)?;
         }
-        self.destroy(workspace, guid)
+        result
     }
 
     fn restore_mountpoint(&self) -> Result<(), Fault> {
         let target = &self.order.layout.target;
-        match (&self.order.gate, self.guids.workspace) {
-            (MountpointGate::Open, _) => Ok(()),
-            (MountpointGate::Inherit, Some(guid)) => self.engine.inherit_mountpoint(target, guid),
-            (MountpointGate::Inherit, None) => Err(Errno::NOENT.into()),
-            (MountpointGate::Set(path), _) => self.engine.set_mountpoint(target, path),
+        let guid = self.guids.workspace.ok_or(Errno::NOENT)?;
+        match &self.order.gate {
+            MountpointGate::Open => Ok(()),
+            MountpointGate::Inherit => self.engine.inherit(target, guid, &["mountpoint", GATE]),
+            MountpointGate::Set(path) => {
+                if self.guid_of(target.as_str())? != guid {
+                    return Err(Errno::STALE.into());
+                }
+                self.engine.set_mountpoint(target, path)?;
+                self.engine.inherit(target, guid, &[GATE])
+            }
         }
     }
 
-    /// Destroys the base, wherever it is by now.
-    fn destroy_base(&self) -> Result<(), Fault> {
+    /// Destroys the base, wherever it is: other transactions' commits move it, also meanwhile.
+    fn destroy_base(&mut self) -> Result<(), Fault> {
+        let Layout { target, base, .. } = &self.order.layout;
         let Some(guid) = self.guids.base else { return Ok(()) };
-        let base = self.order.layout.base.to_string();
-        self.destroy(self.base_at.as_ref().unwrap_or(&base), Some(guid))
+        let Some(parent) = target.parent() else { return Ok(()) };
+        for _ in 0..4 {
+            let here = self.engine.facts(base.as_str())?.is_some_and(|facts| facts.guid == guid);
+            self.base_at = match here {
+                true => Some(base.to_string()),
+                false => self.engine.find_snapshot(&parent, base.leaf(), guid)?,
+            };
+            let Some(name) = &self.base_at else { return Ok(()) };
+            match self.engine.destroy(name, guid) {
+                Ok(true) => return Ok(()),
+                Ok(false) => {}
+                Err(fault) => self.gone(name).ok_or(fault)?,
+            }
+        }
+        Err(Errno::BUSY.into())
     }
 
     /// Destroys what has this name and guid; judges by the state when the call reports a failure.
@@ -525,12 +598,17 @@ impl Stage {
             _ => return None,
         };
         let holds_changes = error.detail.as_deref() == Some(HOLDS_CHANGES);
+        let keeps = match error.step {
+            Step::DestroyPredecessor if holds_changes => Keeps::Changes,
+            Step::DestroyPredecessor => Keeps::Unknown,
+            _ => Keeps::Nothing,
+        };
         let name = match error.step {
             Step::UnmountWorkspace => self.order.private_path.display().to_string(),
             _ => error.subject.clone(),
         };
         let reason = if holds_changes { HOLDS_CHANGES.to_owned() } else { error.why() };
-        Some(Leftover { name, guid: guid.unwrap_or(Guid(0)), reason, holds_changes })
+        Some(Leftover { name, guid: guid.unwrap_or(Guid(0)), reason, keeps })
     }
 }
 

@@ -2,8 +2,9 @@
 
 use std::fs;
 use std::os::unix::fs::{MetadataExt, symlink};
+use std::process::Command;
 
-use zfs_txn::{CommitError, Conflict, Kind, Ownership, Zfs};
+use zfs_txn::{CommitError, Conflict, Keeps, Kind, Ownership, Snapshot, Zfs};
 
 use crate::support::{Identity, Scene, State};
 
@@ -30,6 +31,7 @@ fn init_commit_creates_the_target_with_content_mount_point_and_owner() {
     assert_eq!(receipt.guid.to_string(), scene.property(&target, "guid").0);
     let snapshot = receipt.final_snapshot.unwrap();
     assert_eq!(snapshot.name.as_str(), format!("{target}@first"));
+    assert_snapshot(&scene, &snapshot, "generation 1", (1234, 4321, 0o2750));
     assert_eq!(fs::read_to_string(path.join("file")).unwrap(), "generation 1");
     let meta = fs::metadata(&path).unwrap();
     assert_eq!((meta.uid(), meta.gid(), meta.mode() & 0o7777), (1234, 4321, 0o2750));
@@ -37,6 +39,39 @@ fn init_commit_creates_the_target_with_content_mount_point_and_owner() {
     assert_eq!(scene.property(&target, "mountpoint"), expected);
     assert_eq!(scene.property(&target, "canmount").1, "default");
     assert!(!private.exists());
+    scene.end();
+}
+
+/// A final snapshot has the content, and the owner and mode of its root, that readers get.
+fn assert_snapshot(scene: &Scene, snapshot: &Snapshot, content: &str, owner: (u32, u32, u32)) {
+    let guid = scene.pool.zfs(&["get", "-Hpo", "value", "guid", snapshot.name.as_str()]);
+    assert_eq!(guid.trim(), snapshot.guid.to_string());
+    let look = scene.pool.directory().join("look");
+    fs::create_dir_all(&look).unwrap();
+    let mut mount = Command::new("mount");
+    mount.args(["-t", "zfs", snapshot.name.as_str()]).arg(&look);
+    assert!(mount.status().unwrap().success());
+    assert_eq!(fs::read_to_string(look.join("file")).unwrap(), content);
+    let meta = fs::metadata(&look).unwrap();
+    assert_eq!((meta.uid(), meta.gid(), meta.mode() & 0o7777), owner);
+    assert!(Command::new("umount").arg(&look).status().unwrap().success());
+}
+
+#[test]
+fn an_update_commit_takes_the_final_snapshot_of_what_readers_get() {
+    let scene = Scene::new();
+    let target = scene.dataset("t", &[]);
+    let ownership = Ownership::new().user(7).group(8).mode(0o750);
+    let transaction =
+        scene.zfs.transaction(&target).ownership(ownership).snapshot("final").begin().unwrap();
+    fs::write(transaction.path().join("file"), "ours").unwrap();
+    let receipt = transaction.commit().unwrap();
+    let snapshot = receipt.final_snapshot.unwrap();
+    assert_eq!(snapshot.name.as_str(), format!("{target}@final"));
+    assert_snapshot(&scene, &snapshot, "ours", (7, 8, 0o750));
+    let base = receipt.base.unwrap();
+    assert_eq!(base.name.dataset(), target);
+    assert_ne!(base.guid, snapshot.guid);
     scene.end();
 }
 
@@ -178,7 +213,7 @@ fn of_two_transactions_on_one_target_one_wins() {
     scene.pool.cleanup();
 }
 
-/// I8, when it is close: eight commits at the same moment.
+/// I8, when it is close: eight commits at the same moment, and the losers roll back at once.
 #[test]
 fn of_eight_commits_at_the_same_moment_one_wins() {
     let scene = Scene::new();
@@ -193,26 +228,70 @@ fn of_eight_commits_at_the_same_moment_one_wins() {
                 fs::write(transaction.path().join("file"), &id).unwrap();
                 scope.spawn(move || {
                     barrier.wait();
-                    (id, transaction.commit())
+                    match transaction.commit() {
+                        Ok(receipt) => Some((id, receipt)),
+                        Err(CommitError::Conflict { transaction, .. }) => {
+                            transaction.rollback().unwrap();
+                            None
+                        }
+                        Err(error) => panic!("{error}"),
+                    }
                 })
             })
             .collect();
         commits.into_iter().map(|commit| commit.join().unwrap()).collect()
     });
-    let (mut winners, mut conflicts) = (Vec::new(), 0);
-    for (id, result) in results {
-        match result {
-            Ok(_) => winners.push(id),
-            Err(CommitError::Conflict { transaction, .. }) => {
-                transaction.rollback().unwrap();
-                conflicts += 1;
-            }
-            Err(error) => panic!("{error}"),
-        }
+    let winners: Vec<_> = results.into_iter().flatten().collect();
+    let [(id, receipt)] = &winners[..] else { panic!("{winners:?}") };
+    assert_eq!(scene.read(&target), *id);
+    for leftover in &receipt.leftovers {
+        scene.pool.zfs(&["destroy", &leftover.name]);
     }
-    assert_eq!((winners.len(), conflicts), (1, 7));
-    assert_eq!(scene.read(&target), winners[0]);
-    scene.pool.cleanup();
+    scene.end();
+}
+
+/// The base of another transaction, taken later, must not hide it.
+#[test]
+fn a_snapshot_taken_between_two_begins_is_a_conflict() {
+    let scene = Scene::new();
+    let target = scene.dataset("t", &[]);
+    let elder = scene.begin(&target);
+    scene.pool.zfs(&["snapshot", &format!("{target}@hourly")]);
+    let younger = scene.begin(&target);
+    let error = elder.commit().unwrap_err();
+    let CommitError::Conflict { conflict, transaction } = error else { panic!("{error}") };
+    assert_eq!(conflict, Conflict::NewerSnapshot { snapshot: format!("{target}@hourly") });
+    transaction.rollback().unwrap();
+    younger.commit().unwrap();
+    assert_eq!(
+        scene.pool.zfs(&["list", "-Ho", "name", "-t", "snapshot", target.as_str()]).trim(),
+        format!("{target}@hourly")
+    );
+    scene.end();
+}
+
+/// A commit would put the old settings back, and give back permissions that were revoked.
+#[test]
+fn settings_and_permissions_changed_meanwhile_are_a_conflict() {
+    let scene = Scene::new();
+    let target = scene.dataset("t", &[]);
+    scene.pool.zfs(&["allow", "root", "snapshot,mount", target.as_str()]);
+    for change in [
+        &["set", "compression=lz4"][..],
+        &["set", "com.example:note=new"],
+        &["inherit", "compression"],
+        &["unallow", "root", "mount"],
+    ] {
+        let transaction = scene.begin(&target);
+        scene.pool.zfs(&[change, &[target.as_str()]].concat());
+        let before = State::of(&scene, Identity::Kept);
+        let error = transaction.commit().unwrap_err();
+        let CommitError::Conflict { conflict, transaction } = error else { panic!("{error}") };
+        assert_eq!(conflict, Conflict::SettingsChanged { target: target.clone() }, "{change:?}");
+        before.assert_same(&State::of(&scene, Identity::Kept));
+        transaction.rollback().unwrap();
+    }
+    scene.end();
 }
 
 #[test]
@@ -255,7 +334,7 @@ fn a_write_to_the_target_meanwhile_is_kept_in_a_leftover() {
     fs::write(path.join("theirs"), "theirs").unwrap();
     let receipt = transaction.commit().unwrap();
     let [predecessor, base] = &receipt.leftovers[..] else { panic!("{receipt:?}") };
-    assert!(predecessor.holds_changes && !base.holds_changes, "{receipt:?}");
+    assert_eq!((predecessor.keeps, base.keeps), (Keeps::Changes, Keeps::Nothing), "{receipt:?}");
     assert_eq!(scene.read(&target), "ours");
     assert_eq!(crate::support::claims(&scene, &path), 1);
     let kept = scene.pool.directory().join("kept");
@@ -268,11 +347,30 @@ fn a_write_to_the_target_meanwhile_is_kept_in_a_leftover() {
     scene.end();
 }
 
+/// A small write over an access time's: the number of bytes written says nothing of it.
+#[test]
+fn a_write_after_a_read_meanwhile_is_kept() {
+    let scene = Scene::new();
+    let target = scene.dataset("t", &["-o", "atime=on", "-o", "relatime=off"]);
+    let transaction = scene.begin(&target);
+    assert_eq!(scene.read(&target), "generation 0");
+    scene.pool.zpool(&["sync", scene.pool.name()]);
+    let path = scene.mounted_at(&target).unwrap();
+    fs::write(path.join("file"), "generation X").unwrap();
+    let receipt = transaction.commit().unwrap();
+    assert_eq!(receipt.leftovers[0].keeps, Keeps::Changes, "{receipt:?}");
+    for leftover in &receipt.leftovers {
+        scene.pool.zfs(&["destroy", "-r", &leftover.name]);
+    }
+    scene.end();
+}
+
 /// Reading moves access times, and ZFS counts those as written: mere reading loses nothing.
 #[test]
 fn a_target_that_was_only_read_meanwhile_leaves_nothing_behind() {
     let scene = Scene::new();
-    let target = scene.dataset("t", &["-o", "atime=on", "-o", "relatime=off"]);
+    let options = ["-o", "atime=on", "-o", "relatime=off", "-o", "snapdir=visible"];
+    let target = scene.dataset("t", &options);
     let transaction = scene.begin(&target);
     fs::write(transaction.path().join("file"), "ours").unwrap();
     assert_eq!(scene.read(&target), "generation 0");
@@ -296,7 +394,7 @@ fn a_file_open_in_the_old_content_keeps_it_as_a_leftover_that_is_never_mounted_a
     let open = fs::File::open(path.join("file")).unwrap();
     let receipt = scene.publish(&target, "ours");
     let predecessor = &receipt.leftovers[0];
-    assert!(!predecessor.holds_changes, "{receipt:?}");
+    assert_eq!(predecessor.keeps, Keeps::Unknown, "{receipt:?}");
     assert_eq!(std::io::read_to_string(&open).unwrap(), "generation 0");
     assert_eq!(scene.read(&target), "ours");
     assert_eq!(crate::support::claims(&scene, &path), 1);

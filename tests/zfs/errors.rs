@@ -9,19 +9,7 @@ use std::process::Command;
 
 use zfs_txn::{BeginError, CommitError, DatasetName, Errno, OpenError, Step, Zfs};
 
-use crate::support::{Identity, Scene, State};
-
-/// Runs one test of this binary in a process of its own, prepared by `prepare`.
-pub fn again(test: &str, variable: &str, prepare: impl FnOnce(&mut Command)) {
-    let mut command = Command::new(std::env::current_exe().unwrap());
-    command.args(["--exact", test, "--nocapture"]).env(variable, "1");
-    prepare(&mut command);
-    let output = command.output().unwrap();
-    let said = String::from_utf8_lossy(&output.stdout);
-    let complained = String::from_utf8_lossy(&output.stderr);
-    assert!(output.status.success(), "{}\n{said}\n{complained}", output.status);
-    assert!(said.contains("1 passed"), "{said}");
-}
+use crate::support::{Identity, Scene, State, again, assert_passed};
 
 /// Opens, unless the module is said to be missing: the test below runs this one without /dev/zfs.
 #[test]
@@ -37,13 +25,11 @@ fn opening_needs_the_module() {
 
 #[test]
 fn without_the_module_opening_says_how_to_load_it() {
-    let test = "errors::opening_needs_the_module";
+    let inner = again("errors::opening_needs_the_module", "ZFS_TXN_WITHOUT_MODULE", "1");
     let mut shell = Command::new("unshare");
     shell.args(["--mount", "sh", "-c", "mount -t tmpfs none /dev && exec \"$@\"", "sh"]);
-    shell.arg(std::env::current_exe().unwrap()).args(["--exact", test, "--nocapture"]);
-    let output = shell.env("ZFS_TXN_WITHOUT_MODULE", "1").output().unwrap();
-    let said = String::from_utf8_lossy(&output.stdout);
-    assert!(output.status.success() && said.contains("1 passed"), "{output:?}");
+    shell.arg(inner.get_program()).args(inner.get_args()).env("ZFS_TXN_WITHOUT_MODULE", "1");
+    assert_passed(&shell.output().unwrap());
 }
 
 /// Begins as root, and is told as anybody else: the test below runs this one as `nobody`.
@@ -68,9 +54,8 @@ fn somebody_else_than_root_is_told_so_and_changes_nothing() {
     let scene = Scene::new();
     let target = scene.dataset("t", &[]);
     let before = State::of(&scene, Identity::Kept);
-    again("errors::beginning_needs_root", "ZFS_TXN_AS_NOBODY", |command| {
-        command.env("ZFS_TXN_AS_NOBODY", target.as_str()).uid(65534).gid(65534);
-    });
+    let mut nobody = again("errors::beginning_needs_root", "ZFS_TXN_AS_NOBODY", target.as_str());
+    assert_passed(&nobody.uid(65534).gid(65534).output().unwrap());
     before.assert_same(&State::of(&scene, Identity::Kept));
     scene.end();
 }
@@ -116,9 +101,33 @@ fn what_a_transaction_cannot_be_about_is_refused_at_begin() {
     assert!(matches!(error, BeginError::Name(_)), "{error}");
     let error = scene.zfs.transaction(&child).mountpoint("/elsewhere").begin().unwrap_err();
     assert!(matches!(error, BeginError::MountpointOfExisting { .. }), "{error}");
-    let error = scene.zfs.transaction(&scene.name("t")).mountpoint("relative").begin().unwrap_err();
-    assert!(matches!(error, BeginError::Mountpoint { .. }), "{error}");
+    for mountpoint in ["relative", "/dev/null/below", &format!("/{}", "l".repeat(256))] {
+        let new = scene.name("t");
+        let error = scene.zfs.transaction(&new).mountpoint(mountpoint).begin().unwrap_err();
+        assert!(matches!(error, BeginError::Mountpoint { .. }), "{error}");
+    }
     before.assert_same(&State::of(&scene, Identity::Kept));
+    scene.end();
+}
+
+#[test]
+fn a_target_between_commit_point_and_mountpoint_is_not_begun_on() {
+    let scene = Scene::new();
+    let target = scene.dataset("t", &[]);
+    // What a crash right after the commit point leaves.
+    scene.pool.zfs(&["set", "mountpoint=none", target.as_str()]);
+    scene.pool.zfs(&["set", "zfs-txn:mountpoint=inherit", target.as_str()]);
+    let error = scene.zfs.transaction(&target).begin().unwrap_err();
+    assert!(matches!(&error, BeginError::Unfinished { wanted, .. } if wanted == "inherit"));
+    assert!(error.to_string().contains("zfs inherit zfs-txn:mountpoint"), "{error}");
+    scene.pool.zfs(&["inherit", "mountpoint", target.as_str()]);
+    scene.pool.zfs(&["inherit", "zfs-txn:mountpoint", target.as_str()]);
+    let receipt = scene.publish(&target, "x");
+    assert!(receipt.leftovers.is_empty());
+    scene.pool.zfs(&["set", "zoned=on", target.as_str()]);
+    let error = scene.zfs.transaction(&target).begin().unwrap_err();
+    assert!(matches!(error, BeginError::Zoned { .. }), "{error}");
+    scene.pool.zfs(&["inherit", "zoned", target.as_str()]);
     scene.end();
 }
 
@@ -191,10 +200,12 @@ fn a_suspended_pool_is_found_before_anything_is_changed() {
          grep -q SUSPENDED /proc/spl/kstat/zfs/{name}/state && exit 0; sleep 0.2; done; exit 1"
     ));
     let target: DatasetName = format!("{name}/t").parse().unwrap();
-    let error = Zfs::open().unwrap().transaction(&target).begin().unwrap_err();
+    let zfs = Zfs::open();
+    let result = zfs.as_ref().map(|zfs| zfs.transaction(&target).begin());
     // Give the room back, so that the pool can be destroyed whatever is asserted below.
     fs::remove_file(path.join("device.ballast")).unwrap();
     shell(&format!("zpool clear {name}; zpool sync {name}; zpool destroy {name}; umount {dir}"));
+    let error = result.unwrap().unwrap_err();
     let BeginError::Failed { error: step, left } = &error else { panic!("{error}") };
     assert_eq!((step.step, step.errno, left.len()), (Step::Look, Errno::AGAIN, 0));
     assert!(error.to_string().contains("zpool clear"), "{error}");

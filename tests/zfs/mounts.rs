@@ -35,6 +35,13 @@ fn a_target_that_the_system_does_not_mount_stays_so() {
         }
         before.assert_same(&State::of(&scene, Identity::Replaced));
         assert!(mounts_of(target.as_str()).is_empty());
+        let look = scene.pool.directory().join("look");
+        fs::create_dir_all(&look).unwrap();
+        // The command insists on it, except for a legacy mount point.
+        let options = if name == "legacy" { "rw" } else { "zfsutil" };
+        mount(&["-t", "zfs", "-o", options, target.as_str(), &look.display().to_string()]);
+        assert_eq!(fs::read_to_string(look.join("file")).unwrap(), "x", "{name}");
+        unmount(&look);
     }
     scene.end();
 }
@@ -101,6 +108,45 @@ fn the_options_of_a_mount_follow_the_properties_after_an_init() {
     // What `zfs mount` makes of the same properties.
     scene.pool.reimport();
     before.assert_same(&State::of(&scene, Identity::Kept));
+    scene.end();
+}
+
+/// What `zfs mount` does with a link at the mount point, and with a pool's alternate root.
+#[test]
+fn an_init_mounts_where_zfs_would() {
+    let scene = Scene::new();
+    let (real, link) = (scene.pool.directory().join("real"), scene.pool.directory().join("link"));
+    fs::create_dir(&real).unwrap();
+    std::os::unix::fs::symlink(&real, &link).unwrap();
+    let target = scene.name("linked");
+    scene.zfs.transaction(&target).mountpoint(&link).begin().unwrap().commit().unwrap();
+    assert_eq!(scene.mounted_at(&target), Some(real));
+    scene.pool.zfs(&["unmount", target.as_str()]);
+
+    let (root, directory) = (scene.pool.directory().join("root"), scene.pool.directory());
+    scene.pool.zpool(&["export", scene.pool.name()]);
+    scene.pool.zpool(&[
+        "import",
+        "-N",
+        "-R",
+        &root.display().to_string(),
+        "-o",
+        "cachefile=none",
+        "-d",
+        &directory.display().to_string(),
+        scene.pool.name(),
+    ]);
+    let target = scene.name("rooted");
+    let receipt = scene
+        .zfs
+        .transaction(&target)
+        .mountpoint("/zfs-txn-test")
+        .begin()
+        .unwrap()
+        .commit()
+        .unwrap();
+    assert_eq!(receipt.mounted, [root.join("zfs-txn-test")]);
+    assert_eq!(scene.mounted_at(&target), Some(root.join("zfs-txn-test")));
     scene.end();
 }
 

@@ -10,7 +10,7 @@ use seccompiler::{
     SeccompRule,
 };
 
-use crate::support::Scene;
+use crate::support::{Scene, again, assert_passed};
 
 /// System call numbers of x86-64, and the flag that makes clone(2) start a thread.
 const CLONE: i64 = 56;
@@ -39,13 +39,6 @@ fn forbid_processes() {
     seccompiler::apply_filter(&program).unwrap();
 }
 
-/// Runs the test named `inner` again, in a process with `variable` set.
-fn again(inner: &str, variable: &str, value: &str) -> std::process::Output {
-    let mut command = Command::new(std::env::current_exe().unwrap());
-    command.args(["--exact", inner, "--nocapture", "--test-threads=1"]);
-    command.env(variable, value).output().unwrap()
-}
-
 #[test]
 fn transactions_of_both_kinds_make_no_process() {
     const VARIABLE: &str = "ZFS_TXN_NO_PROCESS_POOL";
@@ -53,10 +46,7 @@ fn transactions_of_both_kinds_make_no_process() {
         let scene = Scene::new();
         scene.dataset("there", &["-o", "com.example:note=x"]);
         let test = "process::transactions_of_both_kinds_make_no_process";
-        let output = again(test, VARIABLE, scene.pool.name());
-        let said = String::from_utf8_lossy(&output.stdout);
-        assert!(output.status.success(), "{output:?}");
-        assert!(said.contains("processes made: 0"), "{said}");
+        assert_passed(&again(test, VARIABLE, scene.pool.name()).output().unwrap());
         assert_eq!(scene.read(&scene.name("there")), "no process");
         assert_eq!(scene.read(&scene.name("new")), "no process");
         return scene.end();
@@ -73,8 +63,7 @@ fn transactions_of_both_kinds_make_no_process() {
         fs::write(transaction.path().join("file"), "no process").unwrap();
         transaction.commit().unwrap();
     }
-    // This process would be dead otherwise: see the test below.
-    println!("processes made: 0");
+    // At the first process made, this one would have died: see the test below.
 }
 
 /// The check above can fail.
@@ -86,7 +75,8 @@ fn making_a_process_under_the_filter_is_deadly() {
         let _ = Command::new("true").status();
         return;
     }
-    let output = again("process::making_a_process_under_the_filter_is_deadly", VARIABLE, "1");
+    let test = "process::making_a_process_under_the_filter_is_deadly";
+    let output = again(test, VARIABLE, "1").output().unwrap();
     const SIGSYS: i32 = 31;
     assert_eq!(output.status.signal(), Some(SIGSYS), "{output:?}");
 }

@@ -1,13 +1,14 @@
 //! Random sequences of begin, write, commit, rollback and drop over three datasets do what a plain
 //! map of contents does.
 
-use std::collections::BTreeMap;
-use std::fs;
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs::{self, File};
+use std::io::Read;
 
 use proptest::prelude::*;
 use proptest::strategy::ValueTree;
 use proptest::test_runner::{Config, RngAlgorithm, RngSeed, TestRunner};
-use zfs_txn::{CommitError, DatasetName, Transaction};
+use zfs_txn::{CommitError, DatasetName, Kind, Transaction};
 
 use crate::support::Scene;
 
@@ -48,6 +49,16 @@ struct Model {
     open: Vec<(Content, u32)>,
 }
 
+/// What happened, to see that all of it did.
+#[derive(Debug, Default)]
+struct Tally {
+    inits: u32,
+    updates: u32,
+    conflicts: u32,
+    rollbacks: u32,
+    leftovers: u32,
+}
+
 fn content(directory: &std::path::Path) -> Content {
     let entries = fs::read_dir(directory).unwrap().map(|entry| entry.unwrap());
     entries
@@ -59,27 +70,48 @@ fn content(directory: &std::path::Path) -> Content {
         .collect()
 }
 
-fn run(scene: &Scene, targets: &[DatasetName], operations: &[Operation]) {
-    let mut models: Vec<Model> = (0..DATASETS).map(|_| Model::default()).collect();
-    for (model, target) in models.iter_mut().zip(targets) {
-        // What earlier sequences committed is where this one starts.
-        model.committed = scene.mounted_at(target).map(|path| content(&path));
+/// Three datasets, the model of each, and what commits could not remove.
+struct World {
+    scene: Scene,
+    targets: Vec<DatasetName>,
+    models: Vec<Model>,
+    tally: Tally,
+    /// Guids of reported leftovers.
+    reported: BTreeSet<String>,
+}
+
+impl World {
+    fn run(&mut self, operations: &[Operation]) {
+        let mut open: Vec<Vec<Transaction>> = (0..DATASETS).map(|_| Vec::new()).collect();
+        for operation in operations {
+            self.step(operation, &mut open);
+        }
+        for (transactions, model) in open.into_iter().zip(&mut self.models) {
+            model.open.clear();
+            for transaction in transactions {
+                transaction.rollback().unwrap();
+            }
+        }
+        for (target, model) in self.targets.iter().zip(&self.models) {
+            let seen = self.scene.mounted_at(target).map(|path| content(&path));
+            assert_eq!(seen, model.committed, "{target} at the end");
+        }
+        self.sweep();
     }
-    let mut open: Vec<Vec<Transaction>> = (0..DATASETS).map(|_| Vec::new()).collect();
-    for operation in operations {
-        let index = match *operation {
-            Operation::Begin(d)
-            | Operation::Write(d, ..)
-            | Operation::Delete(d, _)
-            | Operation::Commit(d)
-            | Operation::Rollback(d)
-            | Operation::Drop(d) => d,
-        };
-        let (model, target, open) = (&mut models[index], &targets[index], &mut open[index]);
+
+    fn step(&mut self, operation: &Operation, open: &mut [Vec<Transaction>]) {
+        let (Operation::Begin(index)
+        | Operation::Write(index, ..)
+        | Operation::Delete(index, _)
+        | Operation::Commit(index)
+        | Operation::Rollback(index)
+        | Operation::Drop(index)) = *operation;
+        let (model, target, open) =
+            (&mut self.models[index], &self.targets[index], &mut open[index]);
         match *operation {
             // Two at a time are enough to have conflicts.
             Operation::Begin(_) if open.len() < 2 => {
-                open.push(scene.begin(target));
+                open.push(self.scene.begin(target));
                 let start = model.committed.clone().unwrap_or_default();
                 model.open.push((start, model.generation));
             }
@@ -105,14 +137,21 @@ fn run(scene: &Scene, targets: &[DatasetName], operations: &[Operation]) {
             Operation::Commit(_) if !open.is_empty() => {
                 let (content, generation) = model.open.remove(0);
                 match open.remove(0).commit() {
-                    Ok(_) => {
+                    Ok(receipt) => {
                         assert_eq!(generation, model.generation, "a lost update");
                         model.committed = Some(content);
                         model.generation += 1;
+                        match receipt.kind {
+                            Kind::Init => self.tally.inits += 1,
+                            Kind::Update => self.tally.updates += 1,
+                        }
+                        self.reported
+                            .extend(receipt.leftovers.iter().map(|left| left.guid.to_string()));
                     }
                     Err(CommitError::Conflict { transaction, .. }) => {
                         assert_ne!(generation, model.generation, "a false conflict");
                         transaction.rollback().unwrap();
+                        self.tally.conflicts += 1;
                     }
                     Err(error) => panic!("{error}"),
                 }
@@ -120,28 +159,70 @@ fn run(scene: &Scene, targets: &[DatasetName], operations: &[Operation]) {
             Operation::Rollback(_) if !open.is_empty() => {
                 model.open.remove(0);
                 open.remove(0).rollback().unwrap();
+                self.tally.rollbacks += 1;
             }
             Operation::Drop(_) if !open.is_empty() => {
                 model.open.remove(0);
                 drop(open.remove(0));
+                self.tally.rollbacks += 1;
             }
             _ => {}
         }
-        let seen = scene.mounted_at(target).map(|path| content(&path));
+        let seen = self.scene.mounted_at(target).map(|path| content(&path));
         assert_eq!(seen, model.committed, "{target} after {operation:?}");
     }
-    for transaction in open.into_iter().flatten() {
-        transaction.rollback().unwrap();
+
+    /// What no transaction needs any more was reported, and can be destroyed by hand.
+    fn sweep(&mut self) {
+        let pool = self.scene.pool.name();
+        let list = ["list", "-Hpo", "name,guid", "-t", "all", "-r", pool];
+        let left: Vec<(String, String)> = self
+            .scene
+            .pool
+            .zfs(&list)
+            .lines()
+            .filter_map(|line| line.split_once('\t'))
+            .filter(|(name, _)| ["-txn-", "-old-", "@txn-"].iter().any(|part| name.contains(part)))
+            .map(|(name, guid)| (name.to_owned(), guid.to_owned()))
+            .collect();
+        for (name, guid) in &left {
+            assert!(self.reported.contains(guid), "{name} is left, and was not reported");
+        }
+        self.tally.leftovers += left.len() as u32;
+        // Predecessors before the bases that they depend on.
+        for snapshot in [false, true] {
+            for (name, _) in left.iter().filter(|(name, _)| name.contains('@') == snapshot) {
+                self.scene.pool.zfs(&["destroy", name]);
+            }
+        }
+    }
+
+    /// From nothing, so that both kinds of transaction are met.
+    fn start_over(&mut self) {
+        for (target, model) in self.targets.iter().zip(&mut self.models) {
+            if model.committed.take().is_some() {
+                self.scene.pool.zfs(&["destroy", "-r", target.as_str()]);
+                model.generation += 1;
+            }
+        }
+    }
+}
+
+fn seed() -> u64 {
+    match std::env::var("ZFS_TXN_SEED") {
+        Ok(text) => text.parse().expect("ZFS_TXN_SEED is a number"),
+        Err(_) => {
+            let mut bytes = [0; 8];
+            File::open("/dev/urandom").unwrap().read_exact(&mut bytes).unwrap();
+            u64::from_ne_bytes(bytes)
+        }
     }
 }
 
 #[test]
 fn two_hundred_random_sequences_agree_with_a_map() {
-    let seed = match std::env::var("ZFS_TXN_SEED") {
-        Ok(text) => text.parse().expect("ZFS_TXN_SEED is a number"),
-        Err(_) => std::process::id().into(),
-    };
-    println!("seed: {seed}");
+    let seed = seed();
+    println!("seed: {seed} (again with ZFS_TXN_SEED={seed})");
     let config = Config {
         rng_algorithm: RngAlgorithm::ChaCha,
         rng_seed: RngSeed::Fixed(seed),
@@ -151,19 +232,20 @@ fn two_hundred_random_sequences_agree_with_a_map() {
     let mut runner = TestRunner::new(config);
     let scene = Scene::new();
     let targets: Vec<DatasetName> = ["a", "b", "c"].map(|name| scene.name(name)).into();
-    let mut done = 0;
+    let models = (0..DATASETS).map(|_| Model::default()).collect();
+    let mut world =
+        World { scene, targets, models, tally: Tally::default(), reported: BTreeSet::new() };
     for sequence in 0..SEQUENCES {
-        // Now and then from nothing, so that both kinds of transaction are met.
         if sequence % 4 == 0 {
-            for target in &targets {
-                let _ = scene.pool.try_zfs(&["destroy", "-R", target.as_str()]);
-            }
+            world.start_over();
         }
         let operations = operations().new_tree(&mut runner).unwrap().current();
-        eprintln!("seed {seed}, sequence {sequence}: {operations:?}");
-        run(&scene, &targets, &operations);
-        done += 1;
+        println!("sequence {sequence}: {operations:?}");
+        world.run(&operations);
     }
-    println!("sequences: {done}, differences: 0, seed: {seed}");
-    scene.pool.cleanup();
+    let tally = &world.tally;
+    println!("{SEQUENCES} sequences agree with the map: {tally:?}");
+    let Tally { inits, updates, conflicts, rollbacks, leftovers } = *tally;
+    assert!([inits, updates, conflicts, rollbacks, leftovers].iter().all(|&n| n > 0), "{tally:?}");
+    world.scene.end();
 }

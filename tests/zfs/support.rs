@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
 
 use zfs_txn::{DatasetName, Receipt, Transaction, Zfs};
 
@@ -76,6 +77,19 @@ impl Scene {
     }
 }
 
+/// Runs one test of this binary in a process of its own, with a variable set that it looks at.
+pub fn again(test: &str, variable: &str, value: &str) -> Command {
+    let mut command = Command::new(std::env::current_exe().unwrap());
+    command.args(["--exact", test, "--nocapture", "--test-threads=1"]).env(variable, value);
+    command
+}
+
+/// Panics unless the test that a process ran has passed.
+pub fn assert_passed(output: &Output) {
+    let said = String::from_utf8_lossy(&output.stdout);
+    assert!(output.status.success() && said.contains("1 passed"), "{output:?}");
+}
+
 /// Where a dataset is mounted as a whole.
 pub fn mounts_of(dataset: &str) -> Vec<PathBuf> {
     mount_lines()
@@ -146,6 +160,10 @@ impl State {
         }
         for name in scene.pool.zfs(&["list", "-Ho", "name", "-r", pool]).lines() {
             state.insert(format!("{name} allow"), scene.pool.zfs(&["allow", name]));
+            for space in ["userspace", "groupspace"] {
+                let quotas = scene.pool.try_zfs(&[space, "-Hp", "-o", "type,name,quota", name]);
+                state.insert(format!("{name} {space}"), quotas.unwrap_or_default());
+            }
             for path in mounts_of(name) {
                 content(&path, &format!("{name} content"), &mut state);
             }

@@ -50,12 +50,20 @@ impl Cache {
         Ok(Self { dir: std::path::absolute(dir)? })
     }
 
-    /// The directory `KIND-<hash of inputs>`, filled by `build` when it isn't there yet.
+    /// A cache in the directory `dir`, which is created.
+    #[cfg(test)]
+    pub(crate) fn at(dir: &Path) -> Self {
+        fs::create_dir_all(dir).unwrap();
+        Self { dir: dir.to_owned() }
+    }
+
+    /// The directory `KIND-<hash of inputs>`, filled by `build` when it isn't there yet; `build` is
+    /// given the directory to fill and a place for its log, which stays after a failure only.
     pub(crate) fn artefact(
         &self,
         kind: &str,
         inputs: &[&str],
-        build: impl FnOnce(&Path) -> Result<()>,
+        build: impl FnOnce(&Path, &Path) -> Result<()>,
     ) -> Result<PathBuf> {
         let name = format!("{kind}-{}", key(inputs));
         let finished = self.dir.join(&name);
@@ -68,20 +76,22 @@ impl Cache {
             self.remove_leftovers(&name)?;
             let part = self.dir.join(format!("{name}.part-{}", std::process::id()));
             fs::create_dir(&part).with_context(|| format!("creating {}", part.display()))?;
-            if let Err(error) = build(&part) {
+            let log = self.log(&name);
+            if let Err(error) = build(&part, &log) {
                 remove_tree(&part)?;
                 return Err(error);
             }
             fs::rename(&part, &finished)
                 .with_context(|| format!("moving {} into place", part.display()))?;
+            discard(&log)?;
         }
         drop(lock);
         Ok(finished)
     }
 
-    /// A place for the log of building `kind`, kept after a failure.
-    pub(crate) fn log(&self, kind: &str) -> PathBuf {
-        self.dir.join(format!("{kind}.log"))
+    /// A place for the log of what is done under the lock `name`.
+    pub(crate) fn log(&self, name: &str) -> PathBuf {
+        self.dir.join(format!("{name}.log"))
     }
 
     /// A directory for one run, removed with the returned value or, after a crash, by a later run.
@@ -102,7 +112,8 @@ impl Cache {
         Ok(RunDir { dir, _lock: lock })
     }
 
-    fn lock(&self, name: &str) -> Result<File> {
+    /// Keeps all other runs from what `name` stands for, until the returned file is dropped.
+    pub(crate) fn lock(&self, name: &str) -> Result<File> {
         let path = self.dir.join(format!("{name}.lock"));
         let file = File::create(&path).with_context(|| format!("creating {}", path.display()))?;
         let deadline = Instant::now() + PATIENCE;
@@ -114,7 +125,7 @@ impl Cache {
                 Err(error) => bail!("locking {}: {error}", path.display()),
             }
             waiting.get_or_insert_with(|| {
-                Step::begin(format!("waiting for another run that builds {name}"))
+                Step::begin(format!("waiting for another run to finish with {name}"))
             });
             if Instant::now() > deadline {
                 bail!("another run has held {} for too long", path.display());
@@ -143,6 +154,16 @@ impl Cache {
     }
 }
 
+/// Removes a log, if there is one.
+pub(crate) fn discard(log: &Path) -> Result<()> {
+    match fs::remove_file(log) {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+            Err(error).with_context(|| format!("removing {}", log.display()))
+        }
+        _ => Ok(()),
+    }
+}
+
 /// Removes a directory tree, unless something is still mounted in it.
 fn remove_tree(dir: &Path) -> Result<()> {
     let mounts = fs::read_to_string("/proc/self/mountinfo").unwrap_or_default();
@@ -166,11 +187,15 @@ fn key(inputs: &[&str]) -> String {
 
 #[cfg(test)]
 mod tests {
+    use std::ffi::OsString;
+    use std::fs::DirEntry;
+    use std::io::ErrorKind;
+
     use super::*;
 
     fn cache() -> (tempfile::TempDir, Cache) {
         let dir = tempfile::tempdir().unwrap();
-        let cache = Cache { dir: dir.path().to_owned() };
+        let cache = Cache::at(dir.path());
         (dir, cache)
     }
 
@@ -179,22 +204,29 @@ mod tests {
         let (_dir, cache) = cache();
         let mut builds = 0;
         for _ in 0..2 {
-            let path = cache.artefact("thing", &["a"], |part| {
+            let path = cache.artefact("thing", &["a"], |part, log| {
                 builds += 1;
+                fs::write(log, "building")?;
                 Ok(fs::write(part.join("file"), "text")?)
             });
             assert_eq!(fs::read_to_string(path.unwrap().join("file")).unwrap(), "text");
         }
         assert_eq!(builds, 1);
+        assert!(!cache.log(&format!("thing-{}", key(&["a"]))).exists());
     }
 
     #[test]
-    fn a_failed_build_leaves_nothing_and_is_tried_again() {
+    fn a_failed_build_leaves_only_its_log_and_is_tried_again() {
         let (dir, cache) = cache();
-        cache.artefact("thing", &["a"], |_| bail!("no")).unwrap_err();
-        let left: Vec<_> = fs::read_dir(dir.path()).unwrap().flatten().collect();
-        assert!(left.iter().all(|entry| entry.path().extension() == Some("lock".as_ref())));
-        cache.artefact("thing", &["a"], |_| Ok(())).unwrap();
+        let fails =
+            |_: &Path, log: &Path| Ok(fs::write(log, "no").and(Err(ErrorKind::Other.into()))?);
+        cache.artefact("thing", &["a"], fails).unwrap_err();
+        let mut left: Vec<_> = fs::read_dir(dir.path()).unwrap().flatten().collect();
+        left.sort_by_key(DirEntry::file_name);
+        let name = format!("thing-{}", key(&["a"]));
+        let left: Vec<_> = left.iter().map(DirEntry::file_name).collect();
+        assert_eq!(left, [format!("{name}.lock"), format!("{name}.log")].map(OsString::from));
+        cache.artefact("thing", &["a"], |_, _| Ok(())).unwrap();
     }
 
     #[test]
@@ -202,7 +234,7 @@ mod tests {
         let (dir, cache) = cache();
         let left = dir.path().join(format!("thing-{}.part-1", key(&["a"])));
         fs::create_dir_all(left.join("sub")).unwrap();
-        cache.artefact("thing", &["a"], |_| Ok(())).unwrap();
+        cache.artefact("thing", &["a"], |_, _| Ok(())).unwrap();
         assert!(!left.exists());
     }
 

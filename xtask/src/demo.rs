@@ -4,7 +4,7 @@ use std::path::Path;
 use std::process::ExitCode;
 use std::time::Duration;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result};
 
 use crate::cache::Cache;
 use crate::command::{SILENCE, pass_on};
@@ -18,14 +18,18 @@ const SCRIPT: &str = include_str!("demo.sh");
 const EXAMPLE: &str = "publish";
 const LIMIT: Duration = Duration::from_secs(1800);
 
-/// Not part of a project's sources.
+/// Beside this project's sources, but no part of them.
 const WITHOUT: &[&str] = &["target", ".git"];
 
 /// Runs the demonstration on a copy of `dir`, or of this project's sources.
 pub(crate) fn run(cache: &Cache, line: &Line, dir: Option<&Path>) -> Result<ExitCode> {
-    let dir = dir.map_or_else(sysroot::checkout, Path::to_owned);
-    if !dir.is_dir() {
-        bail!("no directory {}", dir.display());
+    let payload =
+        Payload::new(cache, "cd\nexport DEMO_DIR=/payload/dir\nexec bash /payload/demo.sh\n")?;
+    payload.write("demo.sh", SCRIPT.as_bytes(), true)?;
+    // First, so that a directory that won't do is refused before anything is built.
+    match dir {
+        Some(dir) => payload.copy_dir(dir, "dir", &[])?,
+        None => payload.copy_dir(&sysroot::checkout(), "dir", WITHOUT)?,
     }
     let machine = Machine::prepare(cache, line)?;
     let step = Step::begin_quiet("building the example");
@@ -36,11 +40,7 @@ pub(crate) fn run(cache: &Cache, line: &Line, dir: Option<&Path>) -> Result<Exit
         .iter()
         .find(|artefact| artefact.kind == "example")
         .context("cargo built no example")?;
-    let payload =
-        Payload::new(cache, "cd\nexport DEMO_DIR=/payload/dir\nexec bash /payload/demo.sh\n")?;
-    payload.write("demo.sh", SCRIPT.as_bytes(), true)?;
     payload.copy(&example.executable, &format!("bin/{EXAMPLE}"))?;
-    payload.copy_dir(&dir, "dir", WITHOUT)?;
     let job = Job { disks: &[], limit: Some(LIMIT), silence: Some(SILENCE), interactive: false };
     Ok(ExitCode::from(machine.run(&payload, &job, &mut pass_on)?))
 }

@@ -3,32 +3,40 @@
 # Publishes it once, changes it three times, fails once, and meets a conflict once; each has to end
 # as it should, or the demo fails.
 set -euo pipefail
+export LC_ALL=C
 
-source=/tmp/source target=demo/site place=/srv/site checks=0
+source=/tmp/source target=demo/site place=/srv/site sections=0 checks=0
 
-say() { printf '\n== %s\n' "$*"; }
+section() { sections=$((sections + 1)); printf '\n== %s\n' "$*"; }
 fail() { printf 'demo: %s\n' "$*" >&2; exit 1; }
 check() { checks=$((checks + 1)); printf '   ok: %s\n' "$1"; }
 
 # One line for everything below a directory: names, types, modes, owners, links and contents.
 state() (
     cd "$1"
-    { find . -printf '%p %y %m %U:%G %l\n' | sort; find . -type f -print0 | sort -z | xargs -0r sha256sum; } |
+    { find . -printf '%p %y %m %U:%G %l\0' | sort -z; find . -type f -print0 | sort -z | xargs -0r sha256sum; } |
         sha256sum | cut -c1-16
 )
 
+# Sets `file` to the first one that find finds, or fails.
+first() { IFS= read -r -d '' file < <(find "$@" -print0 | sort -z); }
+
 show() {
     zfs list -r -t all -o name,used,refer,mountpoint,mounted demo
-    printf 'checksum at %s: %s (%s files)\n' "$place" "$(state "$place")" "$(find "$place" -type f | wc -l)"
+    printf 'checksum at %s: %s (%s files)\n' "$place" "$(state "$place")" "$(find "$place" -type f -printf x | wc -c)"
 }
 
+is_source() { [ "$(state "$place")" = "$(state "$source")" ] || fail "$1: the target is not the source"; }
+
 nothing_left() {
-    ! zfs list -H -o name -r -t all demo | grep -E -- '-txn-|-old-|@txn-' || fail 'something is left'
+    local names
+    names=$(zfs list -H -o name -r -t all demo)
+    ! grep -E -- '-txn-|-old-|@txn-' <<<"$names" || fail 'something is left'
     [ "$(zfs get -H -o value,source mountpoint "$target")" = "$place"$'\t'local ] || fail 'mountpoint differs'
 }
 
 published() {
-    [ "$(state "$place")" = "$(state "$source")" ] || fail "$1: the target is not the source"
+    is_source "$1"
     nothing_left
     check "$1: what is at $place is what is in the source, and nothing else is left"
 }
@@ -42,56 +50,67 @@ unpublished() {
 truncate -s 2G /tmp/demo.img
 zpool create -o cachefile=none -O mountpoint=none demo /tmp/demo.img
 cp -a "$DEMO_DIR" "$source"
+# What the demo adds has names that the directory does not have.
+new=demo
+while compgen -G "$source/$new-*" >/dev/null; do new+=-more; done
+news=$source/$new-news
 
-say 'first publish: the dataset is created (init)'
+section 'first publish: the dataset is created (init)'
 publish "$source" "$target" "$place"
 show
 published 'first publish'
 
-say 'second publish: files changed and added (update)'
-mkdir -p "$source/news"
-date >"$source/news/today"
-find "$source" -maxdepth 1 -type f | head -n 1 | while read -r file; do echo changed >>"$file"; done
+section 'second publish: files changed and added (update)'
+mkdir "$news"
+date | tee "$news/today" >"$news/yesterday"
+if first "$source" -maxdepth 1 -type f; then echo changed >>"$file"; fi
 publish "$source" "$target"
 published 'second publish'
 
-say 'third publish: a file deleted, a link and modes'
-find "$source" -mindepth 2 -type f -not -path '*/news/*' | sort | head -n 1 | xargs -r rm
-ln -s news/today "$source/latest"
-chmod 2750 "$source/news"
+section 'third publish: files deleted, a link and modes'
+rm "$news/yesterday"
+if first "$source" -mindepth 2 -type f -not -path "$news/*"; then rm -- "$file"; fi
+ln -s "$new-news/today" "$source/$new-latest"
+chmod 2750 "$news"
 publish "$source" "$target"
 published 'third publish'
 
-say 'fourth publish: a large file'
-head -c 16M /dev/urandom >"$source/large"
+section 'fourth publish: a large file'
+head -c 16M /dev/urandom >"$source/$new-large"
 publish "$source" "$target"
 show
 published 'fourth publish'
 
-say 'a publish that fails half-way, and is rolled back'
+section 'a publish that fails half-way, and is rolled back'
 before=$(state "$place")
-echo 'never to be seen' >"$source/aaa"
-mkfifo "$source/zzz-pipe"
+echo 'never to be seen' >"$source/$new-aaa"
+mkfifo "$source/$new-zzz-pipe"
 if publish "$source" "$target"; then fail 'publishing a named pipe succeeded'; fi
-rm "$source/zzz-pipe" "$source/aaa"
+rm "$source/$new-zzz-pipe" "$source/$new-aaa"
 unpublished 'rolled back' "$before"
 
-say 'a publish that meets a conflict: another one commits while it is at work'
-head -c 96M /dev/urandom >"$source/ballast"
+section 'a publish that meets a conflict: another one commits while it is at work'
+head -c 96M /dev/urandom >"$source/$new-ballast"
 publish "$source" "$target" &
 slow=$!
 # Its workspace is mounted here, and it is at its longest file.
-for _ in $(seq 6000); do compgen -G '/run/zfs-txn/*/ballast' >/dev/null && break; sleep 0.01; done
+until compgen -G "/run/zfs-txn/*/$new-ballast" >/dev/null; do
+    kill -0 "$slow" || fail 'the slow publish was not slow'
+    [ "$SECONDS" -lt 1500 ] || fail 'the slow publish did not get to its longest file'
+    sleep 0.01
+done
 kill -STOP "$slow"
-rm "$source/ballast"
+rm "$source/$new-ballast"
+date >"$news/meanwhile"
 publish "$source" "$target"
+is_source 'the one in between'
 between=$(state "$place")
 kill -CONT "$slow"
 if wait "$slow"; then fail 'the second of two winners'; fi
 unpublished 'conflict' "$between"
 
-say 'the whole at the end'
+printf '\n== the whole at the end\n'
 show
 zpool destroy demo
-printf '\ndemo: %s of 6 publishes ended as they should\n' "$checks"
-[ "$checks" -eq 6 ]
+[ "$checks" -eq "$sections" ] || fail "$sections sections, but only $checks checks"
+printf '\ndemo: all %s sections ended as they should\n' "$sections"

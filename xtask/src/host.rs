@@ -5,9 +5,9 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Result, bail};
 
-use crate::cache::Cache;
+use crate::cache::{self, Cache};
 use crate::process;
 
 const INSTALL_LIMIT: Duration = Duration::from_secs(30 * 60);
@@ -31,6 +31,18 @@ const NEEDED: &[Needed] = &[
 
 /// Makes sure that all needed packages are there, installing them where that can be done.
 pub(crate) fn prepare(cache: &Cache) -> Result<()> {
+    if !cfg!(all(target_os = "linux", target_arch = "x86_64")) {
+        bail!(
+            "the virtual machine and its tools are for x86_64 Linux only; this is {} {}",
+            std::env::consts::ARCH,
+            std::env::consts::OS
+        );
+    }
+    if missing().is_empty() {
+        return Ok(());
+    }
+    let _lock = cache.lock("apt")?;
+    // Another run may have installed them meanwhile.
     let missing = missing();
     if missing.is_empty() {
         return Ok(());
@@ -42,7 +54,8 @@ pub(crate) fn prepare(cache: &Cache) -> Result<()> {
     let log = cache.log("apt");
     let apt = |arguments: &[&str]| {
         let mut command = process::bound("apt-get");
-        command.args(arguments).env("DEBIAN_FRONTEND", "noninteractive");
+        command.args(["-o", "DPkg::Lock::Timeout=600"]).args(arguments);
+        command.env("DEBIAN_FRONTEND", "noninteractive");
         command
     };
     process::logged("updating the package lists", apt(&["update"]), &log, INSTALL_LIMIT)?;
@@ -53,7 +66,7 @@ pub(crate) fn prepare(cache: &Cache) -> Result<()> {
     if !still.is_empty() {
         bail!("installed, but still not found: {}", still.join(" "));
     }
-    std::fs::remove_file(&log).with_context(|| format!("removing {}", log.display()))
+    cache::discard(&log)
 }
 
 /// Whether this process may build root trees and install packages.

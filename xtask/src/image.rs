@@ -34,16 +34,14 @@ pub(crate) struct Boot {
 /// The boot files for `root`, made when needed.
 pub(crate) fn boot(cache: &Cache, root: &Root) -> Result<Boot> {
     let tree = root.dir.to_string_lossy();
-    let dir = cache.artefact("boot", &[RECIPE, INITRAMFS, &tree], |part| {
+    let dir = cache.artefact("boot", &[RECIPE, INITRAMFS, &tree], |part, log| {
         fs::write(part.join("initramfs"), initramfs(root)?)?;
         fs::copy(
             root.dir.join("boot").join(format!("vmlinuz-{}", root.kernel)),
             part.join("kernel"),
         )
         .context("copying the kernel")?;
-        let log = cache.log("boot");
-        ext4("making the root disk", &root.dir, &part.join("root.img"), 512, &log)?;
-        fs::remove_file(&log).context("removing a log")
+        ext4("making the root disk", &root.dir, &part.join("root.img"), 512, log)
     })?;
     Ok(Boot {
         kernel: dir.join("kernel"),

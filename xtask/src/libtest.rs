@@ -19,7 +19,15 @@ pub(crate) enum Outcome {
 
 /// The tests that a program lists with `--list --format terse`.
 pub(crate) fn listed(text: &str) -> Vec<String> {
-    text.lines().filter_map(|line| line.strip_suffix(": test")).map(str::to_owned).collect()
+    let names = text.lines().filter_map(|line| line.strip_suffix(": test"));
+    names.map(|name| plain(name).to_owned()).collect()
+}
+
+/// A name without what some listings and some results add to it: rustdoc names examples that are
+/// only compiled with a suffix, but not in every listing.
+fn plain(name: &str) -> &str {
+    let suffixes = [" - should panic", " - compile fail", " - compile"];
+    suffixes.iter().find_map(|suffix| name.strip_suffix(suffix)).unwrap_or(name)
 }
 
 /// The name and outcome in a line `test NAME ... OUTCOME`.
@@ -33,7 +41,7 @@ fn result(line: &str) -> Option<(&str, Outcome)> {
         }
         _ => return None,
     };
-    Some((name.strip_suffix(" - should panic").unwrap_or(name), outcome))
+    Some((plain(name), outcome))
 }
 
 /// Follows the output of one test program and holds it to what it listed.
@@ -100,6 +108,13 @@ impl Watch {
         Some(format!("{:<5} {word} {name} ({:.1}s)", self.label, took.as_secs_f32()))
     }
 
+    /// Takes what a program that has ended left of a line.
+    pub(crate) fn end(&mut self, lines: &Lines) {
+        if !lines.partial.is_empty() {
+            self.details.push(String::from_utf8_lossy(&lines.partial).into_owned());
+        }
+    }
+
     /// How long the test at `index` took: tests start in order, as soon as a thread is free.
     fn took(&mut self, index: usize) -> Duration {
         let now = Instant::now();
@@ -164,7 +179,7 @@ mod tests {
     #[test]
     fn a_listing_is_read() {
         let text = "a::b: test\nbench_c: benchmark\nsrc/lib.rs - f (line 3) - compile: test\n";
-        assert_eq!(listed(text), ["a::b", "src/lib.rs - f (line 3) - compile"]);
+        assert_eq!(listed(text), ["a::b", "src/lib.rs - f (line 3)"]);
     }
 
     #[test]
@@ -219,6 +234,16 @@ mod tests {
         let mut watch = watch(&["a"]);
         watch.line("test a ... ok");
         assert_eq!(watch.verdict(Some(0)), Verdict { passed: 1, ..Verdict::default() });
+    }
+
+    #[test]
+    fn what_a_program_printed_before_it_died_is_shown() {
+        let (mut watch, mut lines) = (watch(&["a", "b"]), Lines::default());
+        for line in lines.feed(b"test a ... ok\nabout b\nmore ab") {
+            watch.line(&line);
+        }
+        watch.end(&lines);
+        assert_eq!(watch.verdict(None).details, "about b\nmore ab");
     }
 
     #[test]

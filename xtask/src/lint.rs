@@ -26,7 +26,7 @@ pub(crate) fn run(cache: &Cache, line: &Line) -> Result<ExitCode> {
     documentation.args(["--no-deps", "--lib"]);
     documentation.env("CARGO_ENCODED_RUSTDOCFLAGS", "-Dwarnings");
     let mut oldest = sysroot::guest_cargo(&root, "check", "msrv");
-    oldest.arg("--lib").env("RUSTC", msrv::rustc(&rust));
+    oldest.args(["--workspace", "--all-targets"]).env("RUSTC", msrv::rustc(&rust)?);
     Ok(report([
         ("format", format),
         ("clippy", clippy),

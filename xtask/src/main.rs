@@ -71,7 +71,7 @@ enum Command {
         /// The OpenZFS release line.
         #[arg(long, default_value = "2.3")]
         zfs: String,
-        /// The directory to copy into the virtual machine.
+        /// The directory to copy into the virtual machine, of at most 512 MiB.
         dir: Option<PathBuf>,
     },
     /// Run the benchmarks in a virtual machine.

@@ -4,12 +4,16 @@ use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
 
 use crate::cache::{Cache, RunDir};
 use crate::image;
 
 const INIT: &str = include_str!("guest/init.sh");
+
+/// The largest directory to copy: files count as whole pages, which they take in a guest's memory.
+const DIR_LIMIT_MIB: u64 = 512;
+const PAGE: u64 = 4096;
 
 /// A directory that becomes the guest's `/payload`.
 #[derive(Debug)]
@@ -46,9 +50,16 @@ impl Payload {
         Ok(())
     }
 
-    /// Adds a copy of the directory `from`, without the names in `without`.
-    pub(crate) fn copy_dir(&self, from: &Path, name: &str, without: &[&str]) -> Result<()> {
-        let mut pending = vec![(from.to_owned(), self.place(name)?)];
+    /// Adds a copy of the directory `top`, without the names in `without` directly in it.
+    pub(crate) fn copy_dir(&self, top: &Path, name: &str, without: &[&str]) -> Result<()> {
+        let top = top.canonicalize().with_context(|| format!("no directory {}", top.display()))?;
+        let own = self.run_dir().canonicalize().context("the run's own directory")?;
+        let skipped = without.iter().any(|name| own.starts_with(top.join(name)));
+        if own.starts_with(&top) && !skipped {
+            bail!("{} can't be copied: the cache is in it, at {}", top.display(), own.display());
+        }
+        let mut size = 0;
+        let mut pending = vec![(top.clone(), self.place(name)?)];
         while let Some((from, to)) = pending.pop() {
             fs::create_dir_all(&to).with_context(|| format!("creating {}", to.display()))?;
             let entries =
@@ -56,8 +67,16 @@ impl Payload {
             for entry in entries {
                 let entry = entry?;
                 let (file, kind) = (entry.file_name(), entry.file_type()?);
-                if without.iter().any(|name| file == *name) {
+                if from == top && without.iter().any(|name| file == *name) {
                     continue;
+                }
+                size += PAGE + entry.metadata()?.len().next_multiple_of(PAGE);
+                if size > DIR_LIMIT_MIB * 1024 * 1024 {
+                    bail!(
+                        "{} is larger than {DIR_LIMIT_MIB} MiB, the most that the virtual machine \
+                         has memory for",
+                        top.display()
+                    );
                 }
                 let target = to.join(&file);
                 if kind.is_dir() {
@@ -67,6 +86,11 @@ impl Payload {
                 } else if kind.is_file() {
                     fs::copy(entry.path(), &target)
                         .with_context(|| format!("copying {}", entry.path().display()))?;
+                } else {
+                    bail!(
+                        "{} can't be copied: it is a socket, a pipe or a device",
+                        entry.path().display()
+                    );
                 }
             }
         }
@@ -107,7 +131,41 @@ pub(crate) fn quote<'a>(words: impl IntoIterator<Item = &'a str>) -> String {
 
 #[cfg(test)]
 mod tests {
+    use std::os::unix::fs::symlink;
+    use std::os::unix::net::UnixListener;
+
     use super::*;
+
+    #[test]
+    fn an_ordinary_directory_is_copied_as_it_is() {
+        let (cache, from) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+        let payload = Payload::new(&Cache::at(cache.path()), "").unwrap();
+        fs::create_dir_all(from.path().join("sub/target")).unwrap();
+        fs::create_dir_all(from.path().join("target/big")).unwrap();
+        fs::write(from.path().join("sub/a b\n"), "text").unwrap();
+        symlink("nowhere", from.path().join("link")).unwrap();
+        payload.copy_dir(from.path(), "dir", &["target"]).unwrap();
+        let copy = payload.content().join("dir");
+        assert_eq!(fs::read_to_string(copy.join("sub/a b\n")).unwrap(), "text");
+        assert_eq!(fs::read_link(copy.join("link")).unwrap(), Path::new("nowhere"));
+        assert!(copy.join("sub/target").is_dir() && !copy.join("target").exists());
+    }
+
+    #[test]
+    fn what_can_not_be_copied_is_refused() {
+        let home = tempfile::tempdir().unwrap();
+        let payload = Payload::new(&Cache::at(&home.path().join("cache")), "").unwrap();
+        let refused = |dir: &Path| payload.copy_dir(dir, "dir", &[]).unwrap_err().to_string();
+        assert!(refused(home.path()).contains("the cache"));
+        payload.copy_dir(home.path(), "dir", &["cache"]).unwrap();
+        let dir = home.path().join("dir");
+        fs::create_dir(&dir).unwrap();
+        fs::File::create(dir.join("large")).unwrap().set_len(1 << 40).unwrap();
+        assert!(refused(&dir).contains("larger than 512 MiB"));
+        fs::remove_file(dir.join("large")).unwrap();
+        let _socket = UnixListener::bind(dir.join("socket")).unwrap();
+        assert!(refused(&dir).contains("socket"));
+    }
 
     #[test]
     fn quoted_words_mean_themselves() {

@@ -3,18 +3,24 @@
 use std::ffi::OsStr;
 use std::fs::File;
 use std::io::{Read, Seek, SeekFrom};
+use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
+use rustix::process::{Pid, Signal, kill_process_group};
 
 use crate::progress::Step;
 
-/// A command that the kernel kills when this process dies, however it dies.
+/// The longest that a command whose output is read may take: some build everything first.
+const OUTPUT_LIMIT: Duration = Duration::from_secs(30 * 60);
+
+/// A command that the kernel kills when this process dies, however it dies; the leader of a process
+/// group, so that [`kill`] reaches what it starts.
 pub(crate) fn bound(program: impl AsRef<OsStr>) -> Command {
     let mut command = Command::new("setpriv");
-    command.args(["--pdeathsig", "KILL", "--"]).arg(program);
+    command.args(["--pdeathsig", "KILL", "--"]).arg(program).process_group(0);
     command
 }
 
@@ -45,10 +51,13 @@ pub(crate) fn wait(
     }
 }
 
-/// Kills `child` and collects it.
+/// Kills a child from [`bound`] with its process group, and collects it.
 pub(crate) fn kill(child: &mut Child) {
-    let _ = child.kill();
-    let _ = child.wait();
+    // Once collected, its id may be another process's.
+    if matches!(child.try_wait(), Ok(None)) {
+        let _ = kill_process_group(Pid::from_child(child), Signal::KILL);
+        let _ = child.wait();
+    }
 }
 
 /// Runs `command` as one step, its output going to `log`, whose end is shown on failure.
@@ -90,14 +99,23 @@ pub(crate) fn tail(path: &Path, count: usize) -> String {
     lines[lines.len().saturating_sub(count)..].join("\n")
 }
 
-/// The standard output of a command that must succeed.
+/// The standard output of a command that must succeed; its errors are shown as they come.
 pub(crate) fn output(command: &mut Command) -> Result<String> {
-    let result = command.output().with_context(|| format!("starting {}", name(command)))?;
-    if !result.status.success() {
-        let stderr = String::from_utf8_lossy(&result.stderr);
-        bail!("{}: {}\n{}", name(command), result.status, stderr.trim_end());
+    // A file, because a pipe would have to be read while waiting.
+    let mut file = tempfile::tempfile().context("creating a file for output")?;
+    let mut child = command
+        .stdin(Stdio::null())
+        .stdout(file.try_clone()?)
+        .spawn()
+        .with_context(|| format!("starting {}", name(command)))?;
+    let status =
+        wait(&mut child, Instant::now() + OUTPUT_LIMIT, || {}).with_context(|| name(command))?;
+    if !status.success() {
+        bail!("{}: {status}", name(command));
     }
-    Ok(String::from_utf8_lossy(&result.stdout).into_owned())
+    let mut bytes = Vec::new();
+    file.seek(SeekFrom::Start(0)).and_then(|_| file.read_to_end(&mut bytes))?;
+    Ok(String::from_utf8_lossy(&bytes).into_owned())
 }
 
 /// Runs a command that shows its own output, as one step.
@@ -107,10 +125,43 @@ pub(crate) fn shown(label: &str, mut command: Command, limit: Duration) -> Resul
         .stdin(Stdio::null())
         .spawn()
         .with_context(|| format!("starting {}", name(&command)))?;
-    let status = wait(&mut child, Instant::now() + limit, || {})?;
+    let status =
+        wait(&mut child, Instant::now() + limit, || {}).with_context(|| label.to_owned())?;
     if !status.success() {
         bail!("{label}: {status}");
     }
     step.done();
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn shell(script: &str) -> Command {
+        let mut command = bound("sh");
+        command.args(["-c", script]);
+        command
+    }
+
+    #[test]
+    fn output_is_all_that_was_printed() {
+        let many = "line\n".repeat(50_000);
+        assert_eq!(output(&mut shell("yes line | head -n 50000")).unwrap(), many);
+        let error = output(&mut shell("echo no; exit 3")).unwrap_err().to_string();
+        assert!(error.contains("sh -c") && error.contains('3'), "{error}");
+    }
+
+    #[test]
+    fn what_takes_too_long_is_killed_with_what_it_started() {
+        let mut command = shell("sleep 600 & echo $!; wait");
+        let mut child = command.stdout(Stdio::piped()).spawn().unwrap();
+        let mut stdout = child.stdout.take().unwrap();
+        let error = wait(&mut child, Instant::now() + Duration::from_millis(300), || {});
+        assert!(error.unwrap_err().to_string().contains("too long"));
+        // The pipe ends when the last process that holds it has ended.
+        let mut grandchild = String::new();
+        stdout.read_to_string(&mut grandchild).unwrap();
+        assert!(grandchild.trim().parse::<u32>().is_ok());
+    }
 }

@@ -35,6 +35,8 @@ pub(crate) struct Suites {
     pub(crate) vm: Vec<Suite>,
     /// Programs of the package, which integration tests may start.
     pub(crate) programs: Vec<PathBuf>,
+    /// The names of test programs that list no test at all.
+    pub(crate) empty: Vec<String>,
 }
 
 /// Builds all test programs and sorts out the tests that `filter` keeps.
@@ -54,7 +56,11 @@ pub(crate) fn collect(root: &Root, target: &str, filter: Option<&str>) -> Result
             }
             continue;
         }
-        let (vm, host) = list(root, artefact, for_guest)?
+        let listed = list(root, artefact, for_guest)?;
+        if listed.is_empty() {
+            suites.empty.push(artefact.target.clone());
+        }
+        let (vm, host) = listed
             .into_iter()
             .filter(|name| filter.is_none_or(|filter| name.contains(filter)))
             .partition::<Vec<_>, _>(|name| for_guest && needs_zfs(artefact, name));

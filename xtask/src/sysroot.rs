@@ -93,7 +93,6 @@ pub(crate) struct Artefact {
 /// Runs a cargo command with JSON messages and returns the programs that it built.
 pub(crate) fn build(command: &mut Command) -> Result<Vec<Artefact>> {
     command.arg("--message-format=json-render-diagnostics");
-    command.stderr(std::process::Stdio::inherit());
     Ok(artefacts(&process::output(command)?))
 }
 

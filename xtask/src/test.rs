@@ -36,10 +36,20 @@ pub(crate) fn run(cache: &Cache, line: &Line, filter: Option<&str>) -> Result<Ex
     }
     verdicts.push(doctests(&machine.root, &target, filter)?);
     verdicts.extend(in_vm(cache, &machine, &suites)?);
-    if filter.is_none() && suites.vm.is_empty() {
-        verdicts.push(failure("no test ran in the virtual machine"));
+    if filter.is_none() {
+        verdicts.extend(lost(&suites));
     }
     Ok(close(verdicts))
+}
+
+/// Test programs and places without any test: where all tests should run, tests have been lost.
+fn lost(suites: &Suites) -> Vec<Verdict> {
+    let mut lost: Vec<_> =
+        suites.empty.iter().map(|name| failure(&format!("{name} (lists no test)"))).collect();
+    if suites.vm.is_empty() {
+        lost.push(failure("vm    no test ran in the virtual machine"));
+    }
+    lost
 }
 
 /// Prints what failed and the closing line.
@@ -97,7 +107,10 @@ fn doctests(root: &Root, target: &str, filter: Option<&str>) -> Result<Verdict> 
         .filter(|name| filter.is_none_or(|filter| name.contains(filter)))
         .collect();
     if names.is_empty() {
-        return Ok(Verdict::default());
+        return Ok(match filter {
+            Some(_) => Verdict::default(),
+            None => failure("doc   no test is listed"),
+        });
     }
     let mut command = cargo();
     // --quiet of cargo asks for dots instead of lines; rustdoc splits arguments at spaces, which
@@ -133,10 +146,13 @@ fn watch(mut command: Command, mut watch: Watch) -> Result<Verdict> {
             Err(RecvTimeoutError::Disconnected) => break,
             Err(RecvTimeoutError::Timeout) => {
                 process::kill(&mut child);
+                println!("{}: took too long and was killed", process::name(&command));
+                watch.end(&lines);
                 return Ok(watch.verdict(None));
             }
         }
     }
+    watch.end(&lines);
     let status = process::wait(&mut child, deadline, || {})?;
     Ok(watch.verdict(status.code()))
 }
@@ -176,6 +192,9 @@ fn in_vm(cache: &Cache, machine: &Machine, suites: &Suites) -> Result<Vec<Verdic
         }
         Ok(())
     });
+    if let Some((watch, _)) = current.and_then(|index| watches.get_mut(index)) {
+        watch.end(&lines);
+    }
     let mut verdicts: Vec<_> =
         watches.into_iter().map(|(watch, status)| watch.verdict(status)).collect();
     match outcome {
@@ -246,6 +265,13 @@ mod tests {
         assert_eq!(Mark::read("@@xtask begin 1"), Some(Mark { suite: 1, end: None }));
         assert_eq!(Mark::read("@@xtask end 0 101"), Some(Mark { suite: 0, end: Some(101) }));
         assert_eq!(Mark::read("test a ... ok"), None);
+    }
+
+    #[test]
+    fn lost_tests_are_failures() {
+        let suites = Suites { empty: vec!["abi".to_owned()], ..Suites::default() };
+        let names: Vec<_> = lost(&suites).into_iter().flat_map(|verdict| verdict.failed).collect();
+        assert_eq!(names, ["abi (lists no test)", "vm    no test ran in the virtual machine"]);
     }
 
     #[test]

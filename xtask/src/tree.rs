@@ -8,7 +8,8 @@ use std::time::Duration;
 use anyhow::{Context, Result, anyhow, bail};
 
 use crate::cache::Cache;
-use crate::lines::Line;
+use crate::lines::{Line, Pin};
+use crate::payload::quote;
 use crate::{host, mirror, msrv, process, qemu};
 
 /// Building zfs.ko takes five minutes on two cores.
@@ -51,7 +52,7 @@ pub(crate) struct Tools {
 pub(crate) fn root(cache: &Cache, line: &Line) -> Result<Root> {
     let what = format!("{line:?}");
     let kind = format!("root-{}", line.zfs);
-    let dir = cache.artefact(&kind, &[RECIPE, &what, &PRUNED.join(" ")], |part| {
+    let dir = cache.artefact(&kind, &[RECIPE, &what, &PRUNED.join(" ")], |part, log| {
         let label = format!("building a root tree with OpenZFS {} (about 6 min)", line.zfs);
         let mut command = mmdebstrap()?;
         command.args(["--variant=minbase", "--components=main,contrib"]);
@@ -65,12 +66,11 @@ pub(crate) fn root(cache: &Cache, line: &Line) -> Result<Root> {
                 line.suite, pin.suite
             ));
             command.arg(format!(
-                "--setup-hook=printf 'Package: {}\\nPin: release n={}\\nPin-Priority: 990\\n' \
-                 > \"$1\"/etc/apt/preferences.d/pinned",
-                pin.package, pin.suite
+                "--setup-hook=printf %s {} > \"$1\"/etc/apt/preferences.d/pinned",
+                quote([&*preferences(pin)])
             ));
         }
-        run(cache, &kind, &label, command, line.suite, part).map_err(|error| {
+        run(&label, command, line.suite, part, log).map_err(|error| {
             // The module's build log says more than dpkg's last words.
             match build_log(part) {
                 Some(log) => error.context(process::tail(&log, 40)),
@@ -130,11 +130,11 @@ fn tools(
     check: fn(&Tools) -> Result<()>,
 ) -> Result<Tools> {
     let packages = packages.join(",");
-    let dir = cache.artefact(kind, &[RECIPE, TOOLS_SUITE, &packages], |part| {
+    let dir = cache.artefact(kind, &[RECIPE, TOOLS_SUITE, &packages], |part, log| {
         let mut command = mmdebstrap()?;
         command.args(["--variant=extract", "--components=main"]);
         command.arg(format!("--include={packages}"));
-        run(cache, kind, &format!("unpacking {packages}"), command, TOOLS_SUITE, part)?;
+        run(&format!("unpacking {packages}"), command, TOOLS_SUITE, part, log)?;
         check(&Tools { dir: part.to_owned() })
     })?;
     Ok(Tools { dir })
@@ -152,18 +152,14 @@ fn mmdebstrap() -> Result<Command> {
     Ok(command)
 }
 
-fn run(
-    cache: &Cache,
-    kind: &str,
-    label: &str,
-    mut command: Command,
-    suite: &str,
-    part: &Path,
-) -> Result<()> {
+fn run(label: &str, mut command: Command, suite: &str, part: &Path, log: &Path) -> Result<()> {
     command.arg(suite).arg(part).args(mirror::of_host());
-    let log = cache.log(kind);
-    process::logged(label, command, &log, LIMIT)?;
-    fs::remove_file(&log).with_context(|| format!("removing {}", log.display()))
+    process::logged(label, command, log, LIMIT)
+}
+
+/// apt preferences that take the pinned package, and all built from its source, from its suite.
+fn preferences(pin: &Pin) -> String {
+    format!("Package: {}\nPin: release n={}\nPin-Priority: 990\n", pin.package, pin.suite)
 }
 
 /// The one kernel release of a tree.
@@ -230,6 +226,15 @@ mod tests {
         relink(&dir, tree.path()).unwrap();
         assert_eq!(fs::read_link(dir.join("libx.so")).unwrap(), Path::new("../../lib/libx.so.1"));
         assert_eq!(fs::read_link(dir.join("liby.so")).unwrap(), Path::new("liby.so.1"));
+    }
+
+    #[test]
+    fn a_pinned_package_is_preferred_over_the_rest_of_its_suite() {
+        let pin = Pin { suite: "trixie-backports", package: "src:zfs-linux" };
+        assert_eq!(
+            preferences(&pin),
+            "Package: src:zfs-linux\nPin: release n=trixie-backports\nPin-Priority: 990\n"
+        );
     }
 
     #[test]

@@ -25,12 +25,17 @@ use crate::{process, qemu};
 const START: Duration = Duration::from_secs(60);
 /// How long a failed kernel may go on printing before QEMU is stopped.
 const LAST_WORDS: Duration = Duration::from_secs(5);
+/// How long the guest may take until the job begins; emulation on a busy machine takes a minute.
+const BOOT: Duration = Duration::from_secs(4 * 60);
 /// No more output for so long after the job's end: everything has arrived.
 const QUIET: Duration = Duration::from_millis(60);
+/// How long what QEMU left in its channels may take to arrive.
+const REST: Duration = Duration::from_secs(10);
 /// How long the guest may take to switch itself off.
 const SWITCH_OFF: Duration = Duration::from_secs(60);
-/// How often to boot, at the most: emulation on several threads at times ends in an assertion of
-/// QEMU's own (`iotlb_to_section`) while the guest sets its devices up. Nothing has run by then.
+/// How often to boot, at the most: emulation on several threads now and then
+/// ends in an assertion of QEMU's own (`iotlb_to_section`) while the guest sets its devices up, or
+/// stands still there. Nothing has run by then.
 const BOOTS: u32 = 3;
 /// Console lines shown with a failure.
 const SHOWN: usize = 40;
@@ -69,8 +74,8 @@ pub(crate) struct Machine {
 /// How QEMU ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Ended {
-    /// QEMU itself failed, the guest's kernel did not, and the job had not begun.
-    CrashedAtBoot,
+    /// QEMU crashed or stood still, the guest's kernel did not fail, and the job had not begun.
+    BeforeTheJob,
     Otherwise,
 }
 
@@ -99,16 +104,15 @@ impl Machine {
         sink: &mut dyn FnMut(Stream, &[u8]) -> Result<()>,
     ) -> Result<u8> {
         let disk = payload.image()?;
-        for attempt in 1.. {
-            let (ended, outcome) = self.attempt(payload.run_dir(), &disk, job, sink)?;
-            match outcome {
-                Err(error) if ended == Ended::CrashedAtBoot && attempt < BOOTS => {
-                    eprintln!("QEMU crashed before the job began, booting again: {error:#}");
+        for _ in 1..BOOTS {
+            match self.attempt(payload.run_dir(), &disk, job, sink)? {
+                (Ended::BeforeTheJob, Err(error)) => {
+                    eprintln!("QEMU failed before the job began, booting again: {error:#}");
                 }
-                outcome => return outcome,
+                (_, outcome) => return outcome,
             }
         }
-        bail!("QEMU was never started")
+        self.attempt(payload.run_dir(), &disk, job, sink)?.1
     }
 
     /// One boot.
@@ -129,11 +133,13 @@ impl Machine {
             .stderr(errors)
             .spawn()
             .context("starting QEMU")?;
-        let mut guest = Guest { child, console: Console::default(), raw: None, began: false };
+        let mut guest =
+            Guest { child, console: Console::default(), raw: None, began: false, stuck: false };
         let result = guest.attend(listeners, job, sink);
         let crashed = guest.child.try_wait()?.is_some_and(|status| !status.success());
-        let ended = match !guest.began && crashed && guest.console.failure().is_none() {
-            true => Ended::CrashedAtBoot,
+        let emulator = crashed || guest.stuck;
+        let ended = match !guest.began && emulator && guest.console.failure().is_none() {
+            true => Ended::BeforeTheJob,
             false => Ended::Otherwise,
         };
         let outcome = result.map_err(|error| {
@@ -168,6 +174,8 @@ struct Guest {
     raw: Option<terminal::Raw>,
     /// Whether the guest has said that the job begins.
     began: bool,
+    /// Whether the guest has not said so in time.
+    stuck: bool,
 }
 
 impl Drop for Guest {
@@ -240,6 +248,7 @@ impl Guest {
         let mut status = None;
         let mut answered: Option<Instant> = None;
         let mut failed: Option<Instant> = None;
+        let mut ended: Option<Instant> = None;
         let mut sender = job.interactive.then_some(sender);
         let mut booting = Some(Step::begin("booting the virtual machine"));
         loop {
@@ -255,12 +264,14 @@ impl Guest {
                 }
                 Ok(Event::Quit) => bail!("stopped by the user"),
                 Err(RecvTimeoutError::Timeout) => {}
-                Err(RecvTimeoutError::Disconnected) => return Ok(status),
+                Err(RecvTimeoutError::Disconnected) => {
+                    process::wait(&mut self.child, Instant::now() + SWITCH_OFF, || {})
+                        .context("QEMU, after it has closed its channels")?;
+                    return Ok(status);
+                }
             }
             let text = String::from_utf8_lossy(&words);
-            if text.contains("ready\n")
-                && let Some(step) = booting.take()
-            {
+            if let Some(step) = booting.take_if(|_| text.contains("ready\n")) {
                 step.done();
                 self.began = true;
                 if let (Some(stream), Some(sender)) = (terminal.take(), sender.take()) {
@@ -269,15 +280,23 @@ impl Guest {
                     terminal::forward(stream, sender);
                 }
             }
+            if booting.is_some() && started.elapsed() > BOOT {
+                self.stuck = true;
+                bail!("the guest was not ready after {} s", BOOT.as_secs());
+            }
             status = status.or_else(|| exit_status(&text));
             if status.is_some() && answered.is_none() && heard.elapsed() > QUIET {
                 // A guest that is already off does not need the answer.
                 let _ = control.write_all(b"ok\n");
                 answered = Some(Instant::now());
             }
-            // The end of all channels ends the loop too, except while input is forwarded.
-            if self.child.try_wait()?.is_some() && heard.elapsed() > QUIET {
-                return Ok(status);
+            if self.child.try_wait()?.is_some() {
+                let since = *ended.get_or_insert_with(Instant::now);
+                // The end of all channels ends the loop, except while input is forwarded.
+                let quiet = self.raw.is_some() && heard.elapsed() > QUIET;
+                if quiet || since.elapsed() > REST {
+                    return Ok(status);
+                }
             }
             if self.console.failure().is_some() {
                 let since = *failed.get_or_insert_with(Instant::now);
