@@ -23,9 +23,11 @@ use crate::receipt::Guid;
 const FACTS: &str = include_str!("program/facts.lua");
 const SNAPSHOTS_SINCE: &str = include_str!("program/snapshots_since.lua");
 const WRITTEN_SINCE: &str = include_str!("program/written_since.lua");
-const DESTROY: &str = include_str!("program/destroy.lua");
+const DESTROY: &str =
+    concat!(include_str!("program/known.lua"), include_str!("program/destroy.lua"));
 const PROMOTE: &str = include_str!("program/promote.lua");
-const INHERIT: &str = include_str!("program/inherit.lua");
+const INHERIT: &str =
+    concat!(include_str!("program/known.lua"), include_str!("program/inherit.lua"));
 const FIND_SNAPSHOT: &str = include_str!("program/find_snapshot.lua");
 
 /// `ZFS_KEYSTATUS_UNAVAILABLE`.

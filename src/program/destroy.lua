@@ -1,18 +1,8 @@
--- Destroys a dataset or snapshot if it is the one that is meant, and, where told, if nothing was
--- written to it since a snapshot: checks and destroy share a txg. If that is a snapshot of its own,
--- it is destroyed with it.
--- Arguments: name, guid; optionally since (a snapshot's full name).
--- Returns "gone", "foreign", "written", or the error number of the destroy (0: done).
-args = ...
-name = args["name"]
+-- Behind known.lua: destroys the dataset or snapshot; where told, only if nothing was written to it
+-- since a snapshot. If that is a snapshot of its own, it is destroyed with it. All in one txg.
+-- Arguments: optionally since (a snapshot's full name).
+-- Returns "written", or the error number of the destroy (0: done).
 since = args["since"]
-if not zfs.exists(name) then
-    return "gone"
-end
-guid = zfs.get_prop(name, "guid")
-if guid ~= args["guid"] then
-    return "foreign"
-end
 if since then
     -- Zero is exact; other numbers are sums, in which one change may hide another.
     written = zfs.get_prop(name, "written@" .. since)

@@ -1,14 +1,5 @@
--- Clears properties of a dataset's own if it is the one that is meant.
--- Arguments: name, guid, properties (a list). Returns "gone", "foreign", or the error number (0: done).
-args = ...
-name = args["name"]
-if not zfs.exists(name) then
-    return "gone"
-end
-guid = zfs.get_prop(name, "guid")
-if guid ~= args["guid"] then
-    return "foreign"
-end
+-- Behind known.lua: clears properties of the dataset's own.
+-- Arguments: properties (a list). Returns the error number (0: done).
 for _, property in ipairs(args["properties"]) do
     errno = zfs.sync.inherit(name, property)
     if errno ~= 0 then

@@ -1,8 +1,10 @@
-//! Transactions. Read in this order: [`plan`] says which steps there are, [`stage`] what each one
-//! does, and this file how begin, commit and rollback use them.
+//! Transactions. Read in this order: [`plan`] says which steps there are, this file how begin, commit
+//! and rollback use them, [`stage`] and [`promote`] what each step does.
 
 pub(crate) mod layout;
+mod outcome;
 pub(crate) mod plan;
+mod promote;
 pub(crate) mod stage;
 
 #[cfg(test)]
