@@ -23,7 +23,7 @@ impl Stage {
 
     /// Whether the target, under the name `at`, is another one than at begin, or has got what a
     /// commit would drop. `base` is the base's full name by now.
-    pub(super) fn conflict(&self, at: &DatasetName, base: &str) -> Result<Option<Conflict>, Fault> {
+    fn conflict(&self, at: &DatasetName, base: &str) -> Result<Option<Conflict>, Fault> {
         match self.conflict_if_there(at, base) {
             // Renamed away between two questions.
             Err(Fault { errno: Errno::NOENT, .. }) => Ok(Some(self.replaced())),
@@ -31,15 +31,11 @@ impl Stage {
         }
     }
 
-    pub(super) fn replaced(&self) -> Conflict {
+    fn replaced(&self) -> Conflict {
         Conflict::TargetReplaced { target: self.order.layout.target.clone() }
     }
 
-    pub(super) fn conflict_if_there(
-        &self,
-        at: &DatasetName,
-        base: &str,
-    ) -> Result<Option<Conflict>, Fault> {
+    fn conflict_if_there(&self, at: &DatasetName, base: &str) -> Result<Option<Conflict>, Fault> {
         let target = || self.order.layout.target.clone();
         let facts = match self.engine.facts(at.as_str())? {
             Some(facts) if Some(facts.guid) == self.guids.target => facts,
@@ -76,7 +72,7 @@ impl Stage {
 
     /// Promotes a clone of the base; judges by the state when the call reports a failure. The
     /// head's own origin passes to the promoted clone, so it is the same both ways.
-    pub(super) fn promote_clone(
+    fn promote_clone(
         &self,
         (clone, clone_guid): (&DatasetName, Option<Guid>),
         (head, head_guid): (&DatasetName, Option<Guid>),
@@ -168,11 +164,7 @@ impl Stage {
     /// Something was written to the predecessor, if only access times. What was, is compared in a
     /// snapshot, so that the destroy can demand that nothing at all was written after it: the number
     /// of bytes written is a sum, in which one change may hide another.
-    pub(super) fn destroy_if_merely_read(
-        &self,
-        guid: Guid,
-        base: &SnapshotName,
-    ) -> Result<bool, Fault> {
+    fn destroy_if_merely_read(&self, guid: Guid, base: &SnapshotName) -> Result<bool, Fault> {
         let predecessor = &self.order.layout.predecessor;
         let look = snapshot_of(predecessor, base.leaf())?;
         self.engine.snapshot(&look)?;
