@@ -63,7 +63,8 @@ pub(crate) fn differs(one: &OwnedFd, other: &OwnedFd, taken: i64) -> Result<bool
             let below = OsString::from_vec(below);
             let kind = FileType::from_raw_mode(identity.mode);
             let read = kind == FileType::RegularFile && identity.changed.0 >= taken - COARSE;
-            if read && !same_bytes(open(one, &below)?, open(other, &below)?)? {
+            let file = |root| Ok(File::from(open(root, &below, OFlags::empty())?));
+            if read && !same_bytes(file(one)?, file(other)?)? {
                 return Ok(true);
             }
             if kind == FileType::Directory {
@@ -77,10 +78,10 @@ pub(crate) fn differs(one: &OwnedFd, other: &OwnedFd, taken: i64) -> Result<bool
 /// By how many seconds a change time and the time of a snapshot may be off.
 const COARSE: i64 = 2;
 
-fn open(root: &OwnedFd, path: &OsString) -> Result<File, Errno> {
-    let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+fn open(root: &OwnedFd, path: &OsString, more: OFlags) -> Result<OwnedFd, Errno> {
+    let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC | more;
     let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS;
-    Ok(rustix::fs::openat2(root, path, flags, Mode::empty(), resolve)?.into())
+    rustix::fs::openat2(root, path, flags, Mode::empty(), resolve)
 }
 
 fn same_bytes(one: File, other: File) -> Result<bool, Errno> {
@@ -102,9 +103,7 @@ fn same_bytes(one: File, other: File) -> Result<bool, Errno> {
 
 /// A directory's entries.
 fn entries(root: &OwnedFd, path: &OsString) -> Result<BTreeMap<CString, Identity>, Errno> {
-    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-    let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS;
-    let directory = rustix::fs::openat2(root, path, flags, Mode::empty(), resolve)?;
+    let directory = open(root, path, OFlags::DIRECTORY)?;
     let mut entries = BTreeMap::new();
     for entry in Dir::read_from(&directory)? {
         let entry = entry?;

@@ -30,21 +30,12 @@ pub(crate) struct Facts {
     pub(crate) guid: Guid,
     pub(crate) volume: bool,
     /// The snapshot that it is a clone of.
-    pub(crate) origin: Option<Origin>,
+    pub(crate) origin: Option<Guid>,
     pub(crate) children: u64,
     /// When it was made, in seconds since 1970.
     pub(crate) creation: i64,
-    /// The length of the longest name of a snapshot or bookmark of it, without the dataset's part.
-    pub(crate) longest_snapshot: usize,
     /// The mount point that applies to it, inherited or not; empty for what has none.
     pub(crate) mountpoint: String,
-}
-
-/// The snapshot that a clone was made of, by its present name.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Origin {
-    pub(crate) name: String,
-    pub(crate) guid: Guid,
 }
 
 /// A dataset by the name that it should have and by its guid.
@@ -132,6 +123,8 @@ pub(crate) trait Engine: Send + Sync + fmt::Debug {
     // Questions.
     fn facts(&self, name: &str) -> Result<Option<Facts>, Fault>;
     fn settings(&self, dataset: &DatasetName) -> Result<Settings, Fault>;
+    /// The length of the longest name of a snapshot or bookmark of `dataset`, without its own part.
+    fn longest_snapshot(&self, dataset: &DatasetName) -> Result<usize, Fault>;
     /// Snapshots of `dataset` that are newer than the snapshot `base`, by full name.
     fn snapshots_since(&self, dataset: &DatasetName, base: &str) -> Result<Vec<String>, Fault>;
     /// The snapshot with this last part of its name and this guid, in any child of `parent`.

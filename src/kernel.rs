@@ -9,7 +9,7 @@ use rustix::mount::MountAttrFlags;
 
 use crate::compare;
 use crate::engine::{
-    Engine, Facts, Fault, Known, Origin, Place, PreparedMount, Promotion, PropertyValue, Settings,
+    Engine, Facts, Fault, Known, Place, PreparedMount, Promotion, PropertyValue, Settings,
 };
 use crate::errno::Errno;
 use crate::ffi::libzfs::{LibZfs, LibZfsError};
@@ -22,6 +22,7 @@ use crate::receipt::Guid;
 
 const FACTS: &str = include_str!("program/facts.lua");
 const SNAPSHOTS_SINCE: &str = include_str!("program/snapshots_since.lua");
+const LONGEST_SNAPSHOT: &str = include_str!("program/longest_snapshot.lua");
 const WRITTEN_SINCE: &str = include_str!("program/written_since.lua");
 const DESTROY: &str =
     concat!(include_str!("program/known.lua"), include_str!("program/destroy.lua"));
@@ -167,19 +168,21 @@ impl Engine for Kernel {
         if facts.is_empty() {
             return Ok(None);
         }
-        let origin = match (facts.str("origin"), facts.i64("origin_guid")) {
-            (Ok(name), Ok(guid)) => Some(Origin { name: name.to_owned(), guid: guid_of(guid) }),
-            _ => None,
-        };
         Ok(Some(Facts {
             guid: guid_of(facts.i64("guid")?),
             creation: facts.i64("creation")?,
             volume: matches!(facts.str("type"), Ok("volume")),
-            origin,
+            origin: facts.i64("origin_guid").ok().map(guid_of),
             children: facts.i64("children").unwrap_or(0).unsigned_abs(),
-            longest_snapshot: usize::try_from(facts.i64("longest").unwrap_or(0)).unwrap_or(0),
             mountpoint: facts.str("mountpoint").unwrap_or_default().to_owned(),
         }))
+    }
+
+    fn longest_snapshot(&self, dataset: &DatasetName) -> Result<usize, Fault> {
+        let mut args = NvList::new()?;
+        args.add_str("name", dataset.as_str())?;
+        let out = self.program(dataset.as_str(), LONGEST_SNAPSHOT, &args, ProgramMode::NoSync)?;
+        Ok(usize::try_from(out.i64("return")?).unwrap_or(0))
     }
 
     fn settings(&self, dataset: &DatasetName) -> Result<Settings, Fault> {

@@ -231,7 +231,9 @@ impl TransactionBuilder<'_> {
             return Err(BeginError::EncryptionRoot { target });
         }
         let leaf = self.final_snapshot.as_deref();
-        let layout = Layout::new(&target, id, leaf, Vec::new(), facts.longest_snapshot)?;
+        let longest = self.zfs.engine.longest_snapshot(&target);
+        let longest = longest.map_err(|fault| look_failed(target.as_str(), fault))?;
+        let layout = Layout::new(&target, id, leaf, Vec::new(), longest)?;
         if let Some(leaf) = leaf {
             let name = target.snapshot(leaf)?;
             let found = self.zfs.engine.facts(name.as_str());
@@ -260,7 +262,7 @@ impl TransactionBuilder<'_> {
             ownership,
             private_path: private_path(id),
             target: Some(facts.guid),
-            target_origin: facts.origin.as_ref().map(|origin| origin.guid),
+            target_origin: facts.origin,
             new_mounts: Vec::new(),
         })
     }

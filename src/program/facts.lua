@@ -17,21 +17,10 @@ if facts.type == "filesystem" then
 end
 origin = zfs.get_prop(name, "origin")
 if origin then
-    facts.origin = origin
     facts.origin_guid = zfs.get_prop(origin, "guid")
 end
 facts.children = 0
 for _ in zfs.list.children(name) do
     facts.children = facts.children + 1
-end
-facts.longest = 0
-for _, list in ipairs({ zfs.list.snapshots, zfs.list.bookmarks }) do
-    for full in list(name) do
-        -- The dataset's own name and the separator come before the leaf.
-        length = #full - #name - 1
-        if length > facts.longest then
-            facts.longest = length
-        end
-    end
 end
 return facts

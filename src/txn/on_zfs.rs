@@ -142,6 +142,7 @@ forward! {
     questions {
         fn facts(name: &str) -> Option<Facts>;
         fn settings(dataset: &DatasetName) -> Settings;
+        fn longest_snapshot(dataset: &DatasetName) -> usize;
         fn snapshots_since(dataset: &DatasetName, base: &str) -> Vec<String>;
         fn find_snapshot(parent: &DatasetName, leaf: &str, guid: Guid) -> Option<String>;
         fn written_since(dataset: &DatasetName, snapshot: &str) -> u64;

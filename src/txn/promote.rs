@@ -88,7 +88,7 @@ impl Stage {
         let Err(fault) = self.engine.promote(promotion) else { return Ok(()) };
         match self.engine.facts(head.as_str()) {
             Ok(Some(Facts { guid, origin: Some(origin), .. }))
-                if Some(guid) == head_guid && origin.guid == base =>
+                if Some(guid) == head_guid && origin == base =>
             {
                 Ok(())
             }

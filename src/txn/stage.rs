@@ -75,7 +75,7 @@ pub(crate) struct Stage {
     pub(super) guids: Guids,
     /// Prepared mounts, by the name that the dataset has after the commit.
     pub(super) prepared: Vec<(DatasetName, PreparedMount)>,
-    /// Where the base was found, when another transaction's commit has moved it.
+    /// Where the base was found last: another transaction's commit may have moved it.
     pub(super) base_at: Option<String>,
     pub(crate) mounted: Vec<PathBuf>,
 }
@@ -97,8 +97,8 @@ impl Stage {
             Step::CreateParent(level) | Step::DestroyParent(level) => {
                 layout.missing_parents.get(level).map(ToString::to_string).unwrap_or_default()
             }
-            Step::DestroyBase if self.base_at.is_some() => self.base_at.clone().unwrap_or_default(),
-            Step::TakeBase | Step::DestroyBase => layout.base.to_string(),
+            Step::TakeBase => layout.base.to_string(),
+            Step::DestroyBase => self.base_at.clone().unwrap_or_else(|| layout.base.to_string()),
             Step::TakeFinal | Step::DestroyFinal => match &layout.final_leaf {
                 Some(leaf) => format!("{}@{leaf}", layout.workspace),
                 None => layout.workspace.to_string(),
