@@ -10,6 +10,7 @@ use crate::errno::Errno;
 use crate::name::{DatasetName, SnapshotName};
 use crate::ownership::Ids;
 use crate::receipt::Guid;
+use crate::txn::journal::fingerprint;
 
 /// A call that failed.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -55,6 +56,87 @@ pub(crate) struct Promotion<'a> {
     pub(crate) head_origin: Option<Guid>,
     /// The clone's origin.
     pub(crate) base: Guid,
+    /// Refuse where the head was written to since this snapshot (a full name), or has one that is
+    /// newer than the base; without it, both is allowed.
+    pub(crate) since: Option<&'a str>,
+    /// What is written onto the base in the same txg: property and value.
+    pub(crate) record: (&'a str, &'a str),
+}
+
+/// What a promotion came to.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Promoted {
+    Done,
+    /// Clone, head or base is not what it should be.
+    Replaced,
+    /// The head was written to.
+    Written,
+    /// The head has this snapshot, which is newer than the base.
+    Newer(String),
+}
+
+/// The end of a commit.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Conclusion<'a> {
+    pub(crate) target: Known<'a>,
+    /// Properties of the target to be cleared.
+    pub(crate) gate: &'a [String],
+    /// Datasets that have the user property [`MARK`] of this transaction.
+    pub(crate) marked: &'a [&'a DatasetName],
+    pub(crate) predecessor: Option<Predecessor<'a>>,
+    /// Where the record is, and its guid: a snapshot is destroyed with it.
+    pub(crate) carrier: (&'a str, Guid),
+    pub(crate) property: &'a str,
+    /// The record that stays, where the snapshot has to.
+    pub(crate) committed: &'a str,
+}
+
+/// The old head, and when it may be destroyed.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Predecessor<'a> {
+    pub(crate) known: Known<'a>,
+    /// Only if nothing was written to it since this snapshot (full name and guid), which is
+    /// destroyed as well if it is its own; `None`: not at all.
+    pub(crate) since: Option<(&'a str, Guid)>,
+}
+
+/// What a conclusion came to.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Concluded {
+    /// The target claims its mount point. `None`: the record is gone; else what keeps it.
+    Done(Option<Errno>),
+    /// The predecessor was written to: nothing was done.
+    Written,
+    /// The predecessor can't be destroyed: nothing was done, but for the snapshot `since`.
+    Busy(Errno),
+    /// The target is not the one that it should be: nothing was done.
+    Replaced,
+}
+
+/// The user property of what an init transaction created, with its id, until it is concluded.
+pub(crate) const MARK: &str = "zfs-txn:made-by";
+
+/// The user property of a snapshot that was taken to compare, with the transaction's id.
+pub(crate) const LOOK: &str = "zfs-txn:look";
+
+/// Where to look for records.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Scope<'a> {
+    /// A dataset and everything below it.
+    Below(&'a DatasetName),
+    /// Of transactions on one target: on it, on what is named after it, and on datasets above.
+    Target { target: &'a DatasetName, above: &'a [DatasetName] },
+}
+
+/// A user property of this crate, as it was found.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Entry {
+    pub(crate) carrier: String,
+    pub(crate) guid: Guid,
+    pub(crate) property: String,
+    pub(crate) value: String,
+    /// Whether it was set here; false: a receive brought it.
+    pub(crate) local: bool,
 }
 
 /// A property's value as the kernel stores it: numbers and choices as numbers.
@@ -70,8 +152,6 @@ pub(crate) struct Settings {
     /// What was set on the dataset itself, native and user properties alike, and can be set on a
     /// clone of it.
     pub(crate) own: Vec<(String, PropertyValue)>,
-    /// Whether canmount is `on`.
-    pub(crate) canmount_on: bool,
     /// Whether `readonly=on` applies, inherited or not.
     pub(crate) readonly: bool,
     /// Whether it is encrypted and doesn't inherit its key.
@@ -80,22 +160,29 @@ pub(crate) struct Settings {
     pub(crate) key_loaded: bool,
     /// Whether `zoned=on` applies, inherited or not.
     pub(crate) zoned: bool,
+    /// The path at which a boot mounts it, without an alternate root of the pool.
+    pub(crate) claim: Option<String>,
     /// The permissions delegated on the dataset itself, packed; `None` where there are none.
     pub(crate) permissions: Option<Vec<u8>>,
 }
 
 impl Settings {
-    /// The dataset's own mountpoint value.
-    pub(crate) fn own_mountpoint(&self) -> Option<&str> {
-        self.own_text("mountpoint")
+    /// The dataset's own value of a property.
+    pub(crate) fn own(&self, property: &str) -> Option<&PropertyValue> {
+        self.own.iter().find_map(|(name, value)| (name == property).then_some(value))
     }
 
-    /// The dataset's own value of a property that is text.
-    pub(crate) fn own_text(&self, property: &str) -> Option<&str> {
-        self.own.iter().find_map(|(name, value)| match value {
-            PropertyValue::Text(text) if name == property => Some(text.as_str()),
-            _ => None,
-        })
+    /// Takes out a mountpoint that is there only as long as names are swapped.
+    pub(crate) fn without_pin(mut self, pin: Option<&str>) -> Self {
+        self.own.retain(|(name, value)| {
+            name != "mountpoint" || pin.is_none_or(|pin| *value != PropertyValue::Text(pin.into()))
+        });
+        self
+    }
+
+    /// A number that changes with whatever a commit would put back to the old.
+    pub(crate) fn fingerprint(&self) -> u64 {
+        fingerprint(format!("{:?} {:?}", self.own, self.permissions).as_bytes())
     }
 }
 
@@ -121,6 +208,8 @@ pub(crate) struct PreparedMount {
 /// [`Errno::STALE`] where it doesn't fit (I5). Destroying what is gone is a success.
 pub(crate) trait Engine: Send + Sync + fmt::Debug {
     // Questions.
+    /// This crate's own user properties.
+    fn journal(&self, scope: Scope<'_>) -> Result<Vec<Entry>, Fault>;
     fn facts(&self, name: &str) -> Result<Option<Facts>, Fault>;
     fn settings(&self, dataset: &DatasetName) -> Result<Settings, Fault>;
     /// The length of the longest name of a snapshot or bookmark of `dataset`, without its own part.
@@ -134,8 +223,6 @@ pub(crate) trait Engine: Send + Sync + fmt::Debug {
         leaf: &str,
         guid: Guid,
     ) -> Result<Option<String>, Fault>;
-    /// Bytes written to `dataset` since `snapshot` (a full name), exact for the txg of the call.
-    fn written_since(&self, dataset: &DatasetName, snapshot: &str) -> Result<u64, Fault>;
     /// Whether two snapshots of a dataset differ in more than access times.
     fn differs(&self, one: &SnapshotName, base: &SnapshotName) -> Result<bool, Fault>;
     /// Where the whole of `dataset` is mounted in this mount namespace.
@@ -148,7 +235,8 @@ pub(crate) trait Engine: Send + Sync + fmt::Debug {
 
     // Datasets: one txg each, but for clone and create with properties.
     fn create(&self, name: &DatasetName, own: &[(String, PropertyValue)]) -> Result<(), Fault>;
-    fn snapshot(&self, name: &SnapshotName) -> Result<(), Fault>;
+    /// Takes a snapshot that has a user property from the beginning, where one is given.
+    fn snapshot(&self, name: &SnapshotName, property: Option<(&str, &str)>) -> Result<(), Fault>;
     fn clone_snapshot(
         &self,
         name: &DatasetName,
@@ -156,14 +244,32 @@ pub(crate) trait Engine: Send + Sync + fmt::Debug {
         own: &[(String, PropertyValue)],
     ) -> Result<(), Fault>;
     fn copy_permissions(&self, from: &DatasetName, to: &DatasetName) -> Result<(), Fault>;
-    /// Refuses with [`Errno::STALE`] where something is not as the promotion says.
-    fn promote(&self, promotion: Promotion<'_>) -> Result<(), Fault>;
+    fn promote(&self, promotion: Promotion<'_>) -> Result<Promoted, Fault>;
+    fn conclude(&self, conclusion: Conclusion<'_>) -> Result<Concluded, Fault>;
+    /// Replaces a user property of `carrier`; refuses with [`Errno::STALE`] where its own value is
+    /// not `old`.
+    fn write_record(
+        &self,
+        carrier: (&str, Guid),
+        property: &str,
+        old: Option<&str>,
+        new: Option<&str>,
+    ) -> Result<(), Fault>;
     fn rename(&self, from: &DatasetName, to: &DatasetName) -> Result<(), Fault>;
     /// Says whether it was there.
     fn destroy(&self, name: &str, guid: Guid) -> Result<bool, Fault>;
     /// Refuses with [`Errno::TXTBSY`] where anything was written since the snapshot `since`, which
     /// is destroyed as well if it is one of `name` itself.
-    fn destroy_unchanged(&self, name: &str, guid: Guid, since: &str) -> Result<bool, Fault>;
+    fn destroy_unchanged(&self, name: &str, guid: Guid, since: (&str, Guid))
+    -> Result<bool, Fault>;
+    /// Destroys a workspace with its own snapshots; refuses with [`Errno::STALE`] where it is not a
+    /// clone of `origin` (`None`: no clone). Says whether it was there.
+    fn destroy_workspace(
+        &self,
+        name: &DatasetName,
+        guid: Guid,
+        origin: Option<Guid>,
+    ) -> Result<bool, Fault>;
     /// Clears properties of its own.
     fn inherit(&self, name: &DatasetName, guid: Guid, properties: &[&str]) -> Result<(), Fault>;
     fn set_mountpoint(&self, name: &DatasetName, value: &str) -> Result<(), Fault>;
@@ -172,7 +278,12 @@ pub(crate) trait Engine: Send + Sync + fmt::Debug {
     // Files and mounts.
     fn mount_private(&self, dataset: &DatasetName, at: &Path) -> Result<(), Fault>;
     fn unmount_private(&self, at: &Path) -> Result<(), Fault>;
+    /// Takes a mount of `dataset` away that nobody asked for, and its directory if it is empty.
+    fn unmount_stray(&self, place: &Place) -> Result<(), Fault>;
     fn flush(&self, at: &Path) -> Result<(), Fault>;
+    /// Lets a dataset that is not mounted have what was synced to its intent log and is in no txg
+    /// yet.
+    fn replay(&self, dataset: &DatasetName) -> Result<(), Fault>;
     fn set_ownership(&self, at: &Path, ids: &Ids) -> Result<(), Fault>;
     fn prepare_mount(&self, dataset: &DatasetName, place: Place) -> Result<PreparedMount, Fault>;
     /// Attaches a prepared mount at its place, in exchange for the mount that is there. Says whether

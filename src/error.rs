@@ -179,18 +179,16 @@ pub enum BeginError {
         /// The target.
         target: DatasetName,
     },
-    /// Another commit of the target is being finished, or was interrupted after its commit point:
-    /// the target has its new content, but not its mountpoint property.
-    #[error(
-        "a commit of {target} is being finished, or was interrupted: try again; if it stays so, \
-         give {target} its mountpoint back ({wanted}), and then `zfs inherit {gate} {target}`",
-        gate = crate::txn::plan::GATE
-    )]
+    /// Another commit of the target has begun to swap names, and its process lives, or it was
+    /// interrupted and can't be finished.
+    #[error("a commit of {target} (transaction {id}) is not finished: {reason}")]
     Unfinished {
         /// The target.
         target: DatasetName,
-        /// What its mountpoint property is to be: a path, or `inherit`.
-        wanted: String,
+        /// The other transaction.
+        id: TransactionId,
+        /// Why it is not.
+        reason: String,
     },
     /// The target's encryption key is not loaded.
     #[error("the encryption key of {target} is not loaded: `zfs load-key` it")]
@@ -245,6 +243,17 @@ pub enum BeginError {
     },
 }
 
+impl BeginError {
+    /// Whether it may come from another commit that is swapping names at this moment.
+    pub(crate) fn may_pass(&self) -> bool {
+        match self {
+            Self::Unfinished { .. } => true,
+            Self::Failed { error, left } => error.errno == Errno::NOENT && left.is_empty(),
+            _ => false,
+        }
+    }
+}
+
 /// Why a commit was refused: the target is not what it was at begin. Nothing was changed.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
@@ -259,6 +268,12 @@ pub enum Conflict {
     /// transaction has committed.
     #[error("{target} is gone or has been replaced since this transaction began")]
     TargetReplaced {
+        /// The target.
+        target: DatasetName,
+    },
+    /// Something was written to the target since begin. Mere reading is told apart from that.
+    #[error("{target} has been written to since this transaction began")]
+    Modified {
         /// The target.
         target: DatasetName,
     },
@@ -291,6 +306,16 @@ pub enum Conflict {
     },
 }
 
+impl Conflict {
+    /// Whether what would be lost can be kept in the predecessor.
+    pub(crate) fn can_be_overridden(&self) -> bool {
+        matches!(
+            self,
+            Self::Modified { .. } | Self::NewerSnapshot { .. } | Self::SettingsChanged { .. }
+        )
+    }
+}
+
 /// Why a commit did not take place, or did not reach its end.
 ///
 /// It says which of two things is true: nothing has changed and the transaction is handed back, or
@@ -317,6 +342,7 @@ pub enum CommitError {
     },
     /// A step failed, and so did undoing it or what comes after the commit point. The datasets
     /// named here are kept as they are; none of their content is lost.
+    /// [`Zfs::recover`](crate::Zfs::recover) finishes the transaction when the cause is gone.
     #[error("in doubt: {}", Doubt { id, target, receipt, errors })]
     InDoubt {
         /// The transaction's id: part of the names of everything it made.
@@ -346,7 +372,7 @@ impl fmt::Display for Doubt<'_> {
         }
         write!(
             f,
-            "; look for {target}{} (new content; it may be mounted at {}), {target}{} (old content) \
+            "; Zfs::recover finishes it; until then look for {target}{} (new content; it may be mounted at {}), {target}{} (old content) \
              and {target}@{}",
             id.workspace_suffix(),
             crate::zfs::private_path(**id).display(),
@@ -369,6 +395,76 @@ pub struct RollbackError {
     pub errors: Vec<StepError>,
 }
 
+/// Why [`Transaction::detach`] failed. Nothing was changed.
+#[derive(Debug, thiserror::Error)]
+#[error("{error}; the transaction is as it was")]
+pub struct DetachError {
+    /// The step.
+    pub error: StepError,
+    /// The transaction. Dropping it rolls back.
+    pub transaction: Box<Transaction>,
+}
+
+/// Why [`Zfs::resume`](crate::Zfs::resume) failed. The transaction stays detached.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum ResumeError {
+    /// The target lies outside of what this [`Zfs`](crate::Zfs) is confined to.
+    #[error("{name} is outside of what this handle is confined to")]
+    OutsideConfinement {
+        /// The name that was refused.
+        name: DatasetName,
+    },
+    /// There is no such transaction on this target.
+    #[error("{target} has no transaction {id}")]
+    NotFound {
+        /// The target.
+        target: DatasetName,
+        /// The transaction's id.
+        id: TransactionId,
+    },
+    /// It is not detached: a process has it, or it was interrupted.
+    #[error("the transaction {id} is not detached, but {condition:?}")]
+    NotDetached {
+        /// The transaction's id.
+        id: TransactionId,
+        /// How it stands.
+        condition: crate::recovery::Condition,
+    },
+    /// Its workspace is gone.
+    #[error("the workspace {workspace} of the transaction {id} is gone")]
+    NoWorkspace {
+        /// The transaction's id.
+        id: TransactionId,
+        /// What should be there.
+        workspace: DatasetName,
+    },
+    /// A step failed.
+    #[error("{error}")]
+    Failed {
+        /// The step.
+        error: StepError,
+    },
+}
+
+/// Why records could not be looked for.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum RecoverError {
+    /// The scope lies outside of what this [`Zfs`](crate::Zfs) is confined to.
+    #[error("{name} is outside of what this handle is confined to")]
+    OutsideConfinement {
+        /// The name that was refused.
+        name: DatasetName,
+    },
+    /// ZFS could not be asked.
+    #[error("{error}")]
+    Failed {
+        /// What was tried.
+        error: StepError,
+    },
+}
+
 /// Any error of this crate, for callers that treat them alike.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
@@ -388,4 +484,13 @@ pub enum Error {
     /// See [`RollbackError`].
     #[error(transparent)]
     Rollback(#[from] RollbackError),
+    /// See [`DetachError`].
+    #[error(transparent)]
+    Detach(#[from] DetachError),
+    /// See [`ResumeError`].
+    #[error(transparent)]
+    Resume(#[from] ResumeError),
+    /// See [`RecoverError`].
+    #[error(transparent)]
+    Recover(#[from] RecoverError),
 }

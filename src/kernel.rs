@@ -9,7 +9,8 @@ use rustix::mount::MountAttrFlags;
 
 use crate::compare;
 use crate::engine::{
-    Engine, Facts, Fault, Known, Place, PreparedMount, Promotion, PropertyValue, Settings,
+    Concluded, Conclusion, Engine, Entry, Facts, Fault, Known, MARK, Place, Predecessor,
+    PreparedMount, Promoted, Promotion, PropertyValue, Scope, Settings,
 };
 use crate::errno::Errno;
 use crate::ffi::libzfs::{LibZfs, LibZfsError};
@@ -21,15 +22,23 @@ use crate::ownership::Ids;
 use crate::receipt::Guid;
 
 const FACTS: &str = include_str!("program/facts.lua");
+const JOURNAL: &str = include_str!("program/journal.lua");
 const SNAPSHOTS_SINCE: &str = include_str!("program/snapshots_since.lua");
 const LONGEST_SNAPSHOT: &str = include_str!("program/longest_snapshot.lua");
-const WRITTEN_SINCE: &str = include_str!("program/written_since.lua");
-const DESTROY: &str =
-    concat!(include_str!("program/known.lua"), include_str!("program/destroy.lua"));
-const PROMOTE: &str = include_str!("program/promote.lua");
-const INHERIT: &str =
-    concat!(include_str!("program/known.lua"), include_str!("program/inherit.lua"));
 const FIND_SNAPSHOT: &str = include_str!("program/find_snapshot.lua");
+const PROMOTE: &str = include_str!("program/promote.lua");
+const CONCLUDE: &str = include_str!("program/conclude.lua");
+
+/// A program that acts on one dataset, which must be the one that is meant.
+macro_rules! on_known {
+    ($file:literal) => {
+        concat!(include_str!("program/known.lua"), include_str!($file))
+    };
+}
+const DESTROY: &str = on_known!("program/destroy.lua");
+const DESTROY_WORKSPACE: &str = on_known!("program/destroy_workspace.lua");
+const INHERIT: &str = on_known!("program/inherit.lua");
+const WRITE_RECORD: &str = on_known!("program/write_record.lua");
 
 /// `ZFS_KEYSTATUS_UNAVAILABLE`.
 const KEY_UNAVAILABLE: u64 = 1;
@@ -39,6 +48,9 @@ const LARGE: ProgramLimits = ProgramLimits { instructions: 100_000_000, memory: 
 
 /// How long to wait for readers that are about to close a file: in steps that double, 1 s in all.
 const BUSY_WAITS_MS: [u64; 10] = [1, 2, 4, 8, 16, 32, 64, 128, 256, 512];
+
+/// What this crate writes about transactions is none of a dataset's settings.
+const OWN_PROPERTIES: &str = "zfs-txn:";
 
 /// Properties that a clone gets from its origin or from the promote, and that can't be set on it.
 const NOT_FOR_CLONES: [&str; 14] = [
@@ -133,18 +145,13 @@ impl Kernel {
         &self,
         name: &str,
         guid: Guid,
+        text: &str,
         args: impl Fn() -> Result<NvList, NvError>,
     ) -> Result<bool, Fault> {
-        let mut waits = BUSY_WAITS_MS.iter();
-        loop {
-            let result = self.act(name, guid, DESTROY, args()?);
-            match (&result, waits.next()) {
-                (Err(Fault { errno: Errno::BUSY, .. }), Some(&wait)) => {
-                    sleep(Duration::from_millis(wait));
-                }
-                _ => return result,
-            }
-        }
+        patiently(
+            || self.act(name, guid, text, args()?),
+            |result| matches!(result, Err(Fault { errno: Errno::BUSY, .. })),
+        )
     }
 
     fn properties(&self, own: &[(String, PropertyValue)]) -> Result<NvList, Fault> {
@@ -159,7 +166,51 @@ impl Kernel {
     }
 }
 
+/// Calls again for a while, as long as the result says busy.
+fn patiently<T>(mut call: impl FnMut() -> T, busy: impl Fn(&T) -> bool) -> T {
+    for wait in BUSY_WAITS_MS {
+        let result = call();
+        if !busy(&result) {
+            return result;
+        }
+        sleep(Duration::from_millis(wait));
+    }
+    call()
+}
+
 impl Engine for Kernel {
+    fn journal(&self, scope: Scope<'_>) -> Result<Vec<Entry>, Fault> {
+        let mut args = NvList::new()?;
+        let name = match scope {
+            Scope::Below(dataset) => {
+                args.add_str("below", dataset.as_str())?;
+                dataset
+            }
+            Scope::Target { target, above } => {
+                let parent = target.parent().ok_or(Errno::INVAL)?;
+                args.add_str("target", target.as_str())?;
+                args.add_str("parent", parent.as_str())?;
+                let above: Vec<&str> = above.iter().map(DatasetName::as_str).collect();
+                args.add_str_array("above", &above)?;
+                target
+            }
+        };
+        let out = self.program(name.as_str(), JOURNAL, &args, ProgramMode::NoSync)?;
+        let mut entries = Vec::new();
+        for pair in out.list("return")?.iter() {
+            let (_, Value::List(entry)) = pair? else { continue };
+            let (carrier, source) = (entry.str("carrier")?, entry.str("source")?);
+            entries.push(Entry {
+                carrier: carrier.to_owned(),
+                guid: guid_of(entry.i64("guid")?),
+                property: entry.str("property")?.to_owned(),
+                value: entry.str("value")?.to_owned(),
+                local: source == carrier,
+            });
+        }
+        Ok(entries)
+    }
+
     fn facts(&self, name: &str) -> Result<Option<Facts>, Fault> {
         let mut args = NvList::new()?;
         args.add_str("name", name)?;
@@ -196,7 +247,7 @@ impl Engine for Kernel {
             let source = attributes.str("source").unwrap_or_default();
             // A received value counts as the dataset's own: a clone can't be given it as received.
             let own = source == dataset.as_str() || source == "$recvd";
-            if !own || NOT_FOR_CLONES.contains(&name) {
+            if !own || name.starts_with(OWN_PROPERTIES) || NOT_FOR_CLONES.contains(&name) {
                 continue;
             }
             let value = match attributes.get("value")? {
@@ -213,15 +264,18 @@ impl Engine for Kernel {
             Ok(own) => Some(own.pack()?),
             Err(_) => None,
         };
+        let canmount_on = number(props.view(), "canmount").unwrap_or(1) == 1;
+        let zoned = number(props.view(), "zoned").unwrap_or(0) == 1;
+        let claim = (canmount_on && !zoned).then(|| mountpoint(props.view(), dataset)).flatten();
         Ok(Settings {
             own: own_properties,
-            canmount_on: number(props.view(), "canmount").unwrap_or(1) == 1,
+            claim,
             readonly: number(props.view(), "readonly").unwrap_or(0) == 1,
             encryption_root: props.list("encryptionroot").is_ok_and(
                 |root| matches!(root.str("value"), Ok(name) if name == dataset.as_str()),
             ),
             key_loaded: number(props.view(), "keystatus") != Some(KEY_UNAVAILABLE),
-            zoned: number(props.view(), "zoned").unwrap_or(0) == 1,
+            zoned,
             permissions,
         })
     }
@@ -255,14 +309,6 @@ impl Engine for Kernel {
         let out = self.program(parent.as_str(), FIND_SNAPSHOT, &args, ProgramMode::NoSync)?;
         let found = out.str("return")?;
         Ok((found != "gone").then(|| found.to_owned()))
-    }
-
-    fn written_since(&self, dataset: &DatasetName, snapshot: &str) -> Result<u64, Fault> {
-        let mut args = NvList::new()?;
-        args.add_str("name", dataset.as_str())?;
-        args.add_str("snapshot", snapshot)?;
-        let out = self.program(dataset.as_str(), WRITTEN_SINCE, &args, ProgramMode::Sync)?;
-        Ok(out.i64("return")?.unsigned_abs())
     }
 
     fn differs(&self, one: &SnapshotName, base: &SnapshotName) -> Result<bool, Fault> {
@@ -306,8 +352,12 @@ impl Engine for Kernel {
         Ok(self.lzc.create(name.as_str(), DatasetKind::Filesystem, &properties)?)
     }
 
-    fn snapshot(&self, name: &SnapshotName) -> Result<(), Fault> {
-        Ok(self.lzc.snapshot(&[name.as_str()], &NvList::new()?)?)
+    fn snapshot(&self, name: &SnapshotName, property: Option<(&str, &str)>) -> Result<(), Fault> {
+        let mut properties = NvList::new()?;
+        if let Some((property, value)) = property {
+            properties.add_str(property, value)?;
+        }
+        Ok(self.lzc.snapshot(&[name.as_str()], &properties)?)
     }
 
     fn clone_snapshot(
@@ -325,22 +375,24 @@ impl Engine for Kernel {
         Ok(self.libzfs.set_permissions(to.as_str(), &own)?)
     }
 
-    fn promote(&self, promotion: Promotion<'_>) -> Result<(), Fault> {
-        let Promotion { clone, head, head_origin, base } = promotion;
+    fn promote(&self, promotion: Promotion<'_>) -> Result<Promoted, Fault> {
+        let Promotion { clone, head, head_origin, base, since, record: (property, record) } =
+            promotion;
         let mut args = NvList::new()?;
-        for (role, role_guid, Known { name, guid }) in
-            [("clone", "clone_guid", clone), ("head", "head_guid", head)]
-        {
-            args.add_str(role, name.as_str())?;
-            args.add_i64(role_guid, lua_guid(guid))?;
-        }
+        add_known(&mut args, "clone", clone)?;
+        add_known(&mut args, "head", head)?;
         args.add_i64("head_origin", head_origin.map_or(0, lua_guid))?;
         args.add_i64("base", lua_guid(base))?;
+        args.add_str("property", property)?;
+        args.add_str("record", record)?;
+        if let Some(since) = since {
+            args.add_str("since", since)?;
+        }
         let out = self.program(clone.name.as_str(), PROMOTE, &args, ProgramMode::Sync)?;
         let out = out.list("return")?;
-        match out.i64("errno") {
-            Ok(0) => Ok(()),
-            Ok(errno) => {
+        match (out.str("verdict")?, out.i64("errno")) {
+            ("done", Ok(0)) => Ok(Promoted::Done),
+            ("done", Ok(errno)) => {
                 let conflicts = out.list("conflicts").ok();
                 let names = conflicts.iter().flat_map(NvRef::iter).filter_map(|pair| match pair {
                     Ok((_, Value::Str(name))) => Some(name.to_owned()),
@@ -350,7 +402,72 @@ impl Engine for Kernel {
                 let detail = (!names.is_empty()).then(|| format!("in the way: {names}"));
                 Err(Fault { errno: Errno::from_raw(errno as i32), detail })
             }
-            Err(_) => Err(not_the_one(head.name.as_str(), head.guid)),
+            ("written", _) => Ok(Promoted::Written),
+            ("newer", _) => Ok(Promoted::Newer(out.str("snapshot")?.to_owned())),
+            _ => Ok(Promoted::Replaced),
+        }
+    }
+
+    fn conclude(&self, conclusion: Conclusion<'_>) -> Result<Concluded, Fault> {
+        let Conclusion { target, gate, marked, predecessor, carrier, property, committed } =
+            conclusion;
+        let mut args = NvList::new()?;
+        add_known(&mut args, "target", target)?;
+        let gate: Vec<&str> = gate.iter().map(String::as_str).collect();
+        args.add_str_array("gate", &gate)?;
+        let marked: Vec<&str> = marked.iter().map(|name| name.as_str()).collect();
+        args.add_str_array("marked", &marked)?;
+        args.add_str("mark", MARK)?;
+        args.add_str("carrier", carrier.0)?;
+        args.add_i64("carrier_guid", lua_guid(carrier.1))?;
+        args.add_str("property", property)?;
+        args.add_str("committed", committed)?;
+        if let Some(Predecessor { known, since }) = predecessor {
+            add_known(&mut args, "predecessor", known)?;
+            if let Some((since, guid)) = since {
+                args.add_str("since", since)?;
+                args.add_i64("since_guid", lua_guid(guid))?;
+            }
+        }
+        let call = || -> Result<Concluded, Fault> {
+            let out = self.program(target.name.as_str(), CONCLUDE, &args, ProgramMode::Sync)?;
+            let out = out.list("return")?;
+            let errno = out.i64("errno")?;
+            let said = (errno != 0).then(|| Errno::from_raw(errno as i32));
+            Ok(match (out.str("verdict")?, said) {
+                ("done", said) => Concluded::Done(said),
+                ("written", _) => Concluded::Written,
+                ("busy", Some(errno)) => Concluded::Busy(errno),
+                _ => Concluded::Replaced,
+            })
+        };
+        // A snapshot of the predecessor's own is gone after the first try.
+        let own = |Predecessor { known, since }: Predecessor<'_>| {
+            since.is_some_and(|(since, _)| since.starts_with(&format!("{}@", known.name)))
+        };
+        if predecessor.is_some_and(own) {
+            return call();
+        }
+        patiently(call, |result| matches!(result, Ok(Concluded::Busy(Errno::BUSY))))
+    }
+
+    fn write_record(
+        &self,
+        (carrier, guid): (&str, Guid),
+        property: &str,
+        old: Option<&str>,
+        new: Option<&str>,
+    ) -> Result<(), Fault> {
+        let mut args = NvList::new()?;
+        args.add_str("property", property)?;
+        for (role, value) in [("old", old), ("new", new)] {
+            if let Some(value) = value {
+                args.add_str(role, value)?;
+            }
+        }
+        match self.act(carrier, guid, WRITE_RECORD, args)? {
+            true => Ok(()),
+            false => Err(Errno::NOENT.into()),
         }
     }
 
@@ -359,20 +476,39 @@ impl Engine for Kernel {
     }
 
     fn destroy(&self, name: &str, guid: Guid) -> Result<bool, Fault> {
-        self.destroy_patiently(name, guid, NvList::new)
+        self.destroy_patiently(name, guid, DESTROY, NvList::new)
     }
 
-    fn destroy_unchanged(&self, name: &str, guid: Guid, since: &str) -> Result<bool, Fault> {
+    fn destroy_unchanged(
+        &self,
+        name: &str,
+        guid: Guid,
+        (since, since_guid): (&str, Guid),
+    ) -> Result<bool, Fault> {
         let args = || {
             let mut args = NvList::new()?;
             args.add_str("since", since)?;
+            args.add_i64("since_guid", lua_guid(since_guid))?;
             Ok(args)
         };
         // A snapshot of its own is gone after the first try.
         if since.starts_with(&format!("{name}@")) {
             return self.act(name, guid, DESTROY, args()?);
         }
-        self.destroy_patiently(name, guid, args)
+        self.destroy_patiently(name, guid, DESTROY, args)
+    }
+
+    fn destroy_workspace(
+        &self,
+        name: &DatasetName,
+        guid: Guid,
+        origin: Option<Guid>,
+    ) -> Result<bool, Fault> {
+        self.destroy_patiently(name.as_str(), guid, DESTROY_WORKSPACE, || {
+            let mut args = NvList::new()?;
+            args.add_i64("origin", origin.map_or(0, lua_guid))?;
+            Ok(args)
+        })
     }
 
     fn inherit(&self, name: &DatasetName, guid: Guid, properties: &[&str]) -> Result<(), Fault> {
@@ -408,8 +544,21 @@ impl Engine for Kernel {
         Ok(mount::remove_private_directory(at)?)
     }
 
+    fn unmount_stray(&self, place: &Place) -> Result<(), Fault> {
+        mount::detach(&place.path)?;
+        // Made for that mount; what has anything in it is somebody else's.
+        let _ = std::fs::remove_dir(&place.path);
+        Ok(())
+    }
+
     fn flush(&self, at: &Path) -> Result<(), Fault> {
         Ok(mount::flush(at)?)
+    }
+
+    fn replay(&self, dataset: &DatasetName) -> Result<(), Fault> {
+        // The first mount does (zfsvfs_setup, zil_replay).
+        mount::detached(dataset.as_str(), MountAttrFlags::empty())?;
+        Ok(())
     }
 
     fn set_ownership(&self, at: &Path, ids: &Ids) -> Result<(), Fault> {
@@ -463,6 +612,25 @@ fn lua_guid(guid: Guid) -> i64 {
 
 fn guid_of(number: i64) -> Guid {
     Guid(u64::from_ne_bytes(number.to_ne_bytes()))
+}
+
+fn add_known(args: &mut NvList, role: &str, known: Known<'_>) -> Result<(), NvError> {
+    args.add_str(role, known.name.as_str())?;
+    args.add_i64(&format!("{role}_guid"), lua_guid(known.guid))
+}
+
+/// The path at which a boot mounts a dataset that it mounts: the kernel gives the property's value
+/// where it was set, and the names below are added (as libzfs does).
+fn mountpoint(props: NvRef<'_>, dataset: &DatasetName) -> Option<String> {
+    let name = dataset.as_str();
+    let Ok(attributes) = props.list("mountpoint") else { return Some(format!("/{name}")) };
+    let (value, source) = (attributes.str("value").ok()?, attributes.str("source").ok()?);
+    if !value.starts_with('/') {
+        return None;
+    }
+    let below = name.strip_prefix(source).unwrap_or_default();
+    let top = if value == "/" && !below.is_empty() { "" } else { value };
+    Some(format!("{top}{below}"))
 }
 
 /// A property's effective value; `None` where it has its default.

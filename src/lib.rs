@@ -27,12 +27,14 @@
 //!   delegated permissions. It is never mounted by a boot, and never claims the target's mount point.
 //! - Commit applies the ownership asked for in the workspace, promotes it, and gives it the target's
 //!   name and mounts. What fails before the commit point is undone, in reverse.
+//! - Every transaction has a record on the pool, as user properties. After a crash,
+//!   [`Zfs::recover`], or the next begin on the target, finishes what was interrupted: the old content
+//!   or the new, whole, and nothing left over.
 //! - Nothing is destroyed whose guid is not the one recorded when it was made.
 //! - Every effect is a [`tracing`] span of level debug; begin, commit and rollback are of level info.
 //!
 //! # What it doesn't
 //! - It starts no process and no thread, and installs no signal handler.
-//! - It doesn't recover after a crash yet: `docs/design.md` says what each step leaves on disk.
 //! - It doesn't merge: of two transactions on one target one wins.
 //! - It doesn't take datasets with children, volumes, or targets that are their own encryption root.
 //!
@@ -48,21 +50,27 @@ mod ffi;
 mod kernel;
 mod mount;
 mod name;
+mod owner;
 mod ownership;
 mod receipt;
+mod recovery;
 #[cfg(test)]
 mod test_pool;
 mod txn;
 mod zfs;
 
 pub use errno::Errno;
-pub use error::{BeginError, CommitError, Conflict, Error, OpenError, RollbackError, StepError};
+pub use error::{
+    BeginError, CommitError, Conflict, DetachError, Error, OpenError, RecoverError, ResumeError,
+    RollbackError, StepError,
+};
 pub use name::{
     BookmarkName, DatasetName, MAX_DEPTH, MAX_NAME_LEN, NameError, NameReason, SnapshotName,
     TransactionId,
 };
 pub use ownership::{Ownership, Principal};
-pub use receipt::{Guid, Keeps, Leftover, Receipt, Snapshot, Strategy};
+pub use receipt::{Guid, Keeps, Leftover, OnConflict, Receipt, Snapshot, Strategy};
+pub use recovery::{Condition, Finished, Outcome, Pending, Recovery, Unfinished};
 pub use txn::{Kind, Step, Transaction};
 pub use zfs::{TransactionBuilder, Zfs};
 

@@ -246,6 +246,11 @@ impl TransactionId {
     pub(crate) fn base_leaf(self) -> String {
         format!("txn-{self}")
     }
+
+    /// The same part of the snapshot that shows what was written to a target.
+    pub(crate) fn look_leaf(self) -> String {
+        format!("txn-{self}-look")
+    }
 }
 
 impl FromStr for TransactionId {

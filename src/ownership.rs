@@ -121,10 +121,10 @@ impl Ownership {
 /// An [`Ownership`] with its names looked up.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub(crate) struct Ids {
-    user: Option<u32>,
-    group: Option<u32>,
-    mode: Option<u32>,
-    whole_tree: bool,
+    pub(crate) user: Option<u32>,
+    pub(crate) group: Option<u32>,
+    pub(crate) mode: Option<u32>,
+    pub(crate) whole_tree: bool,
 }
 
 impl Ids {

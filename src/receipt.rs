@@ -3,6 +3,7 @@
 use std::fmt;
 use std::path::PathBuf;
 
+use crate::error::Conflict;
 use crate::name::{DatasetName, SnapshotName, TransactionId};
 use crate::txn::Kind;
 
@@ -27,8 +28,8 @@ pub struct Snapshot {
 
 /// Something that a transaction made and could not remove.
 ///
-/// By hand it is removed with `zfs destroy`, when what keeps it is gone; see [`Leftover::keeps`]
-/// first.
+/// [`Zfs::sweep`](crate::Zfs::sweep) removes it when what keeps it is gone, unless it has content
+/// that is found nowhere else: see [`Leftover::keeps`], and `zfs destroy` it yourself.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{name} (guid {guid}) is left: {reason}")]
 pub struct Leftover {
@@ -75,7 +76,10 @@ pub struct Receipt {
     pub final_snapshot: Option<Snapshot>,
     /// Where the target is mounted now because of this commit.
     pub mounted: Vec<PathBuf>,
-    /// What could not be removed.
+    /// Conflicts that were overridden ([`OnConflict::Overwrite`]). What was overridden is kept, and
+    /// named among the leftovers.
+    pub overridden: Vec<Conflict>,
+    /// What could not be removed, or is kept because it has content that is found nowhere else.
     pub leftovers: Vec<Leftover>,
 }
 
@@ -86,4 +90,17 @@ pub enum Strategy {
     /// The workspace takes the target's name. Its cost does not grow with the amount of data.
     #[default]
     Promote,
+}
+
+/// What a commit does about a target that was changed since begin.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+#[non_exhaustive]
+pub enum OnConflict {
+    /// Refuse, and hand the transaction back.
+    #[default]
+    Fail,
+    /// Commit all the same where only content, snapshots, properties or permissions of the target
+    /// were changed. The changed target is kept beside the new one, under another name, and named in
+    /// the receipt's leftovers. A target that was replaced, or got children, is a conflict still.
+    Overwrite,
 }

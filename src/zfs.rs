@@ -1,21 +1,32 @@
 //! [`Zfs`], the way in, and the builder that begins transactions.
 
+use std::collections::HashSet;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::thread::sleep;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use crate::engine::{Engine, Fault, PropertyValue, Settings};
+use crate::engine::{Engine, Facts, Fault, MARK, PropertyValue, Scope, Settings};
 use crate::errno::Errno;
-use crate::error::{BeginError, OpenError, StepError};
+use crate::error::{BeginError, OpenError, RecoverError, ResumeError, StepError};
 use crate::kernel::Kernel;
 use crate::name::{DatasetName, TransactionId};
+use crate::owner::{Lease, Owner};
 use crate::ownership::{Ids, Ownership};
+use crate::receipt::{OnConflict, Strategy};
+use crate::recovery::{Condition, Pending, Recovery};
 use crate::txn::Transaction;
+use crate::txn::journal::{Record, State};
 use crate::txn::layout::Layout;
-use crate::txn::plan::{GATE, Kind, MountpointGate, Plan, Shape, Step};
+use crate::txn::plan::{Gate, Kind, Plan, Shape, Step};
+use crate::txn::recover::{Case, cases};
 use crate::txn::stage::Order;
 
 /// Where private mounts are attached: a directory that doesn't survive a reboot, as mounts don't.
 const PRIVATE_ROOT: &str = "/run/zfs-txn";
+
+/// How long begin waits for another commit that is swapping names at this moment, 1.5 s in all.
+const COMMIT_WAITS_MS: [u64; 5] = [50, 100, 200, 400, 800];
 
 /// ZFS, opened: begins transactions, on all datasets or on some.
 ///
@@ -79,6 +90,152 @@ impl Zfs {
             ownership: None,
             create_parents: false,
             final_snapshot: None,
+            on_conflict: OnConflict::Fail,
+        }
+    }
+
+    /// Lists the transactions that have a record on `scope` or anything below it: those that are
+    /// open, detached, interrupted, or have left something. Changes nothing.
+    ///
+    /// Takes a look at every dataset and every snapshot's name in `scope`.
+    ///
+    /// # Errors
+    /// See [`RecoverError`].
+    ///
+    /// # Privileges
+    /// `CAP_SYS_ADMIN` in the initial user namespace: for channel programs.
+    pub fn pending(&self, scope: &DatasetName) -> Result<Vec<Pending>, RecoverError> {
+        Ok(self.cases_below(scope)?.iter().map(Case::pending).collect())
+    }
+
+    /// Finishes every transaction on `scope`, and anything below it, whose process is gone: forward
+    /// where the commit point was passed, back where it was not. Tries again to remove what ended
+    /// transactions have left. What has a living owner, is detached or can't be read is left alone.
+    ///
+    /// Recovering twice is recovering once; it may be interrupted itself, and several processes may
+    /// do it at the same time. To be called after the pool was imported and its datasets mounted.
+    ///
+    /// **Who lives:** a record has the boot's id and the process's number and start time. Another
+    /// boot's process is gone, be it this machine's or another's that had the pool before: a pool is
+    /// imported by one machine at a time (`multihost=on` guards that). A process in another pid
+    /// namespace can't be seen, and counts as living.
+    ///
+    /// # Errors
+    /// See [`RecoverError`]. A transaction that can't be finished is no error: it is named in
+    /// [`Recovery::unfinished`].
+    ///
+    /// # Privileges
+    /// As for [`Transaction::commit`].
+    pub fn recover(&self, scope: &DatasetName) -> Result<Recovery, RecoverError> {
+        self.finish_those(scope, |condition| {
+            matches!(condition, Condition::Interrupted | Condition::Leftover)
+        })
+    }
+
+    /// Tries again to remove what ended transactions on `scope`, and anything below it, have left.
+    /// What has content that is found nowhere else stays.
+    ///
+    /// # Errors
+    /// As for [`recover`](Self::recover).
+    ///
+    /// # Privileges
+    /// As for [`Transaction::commit`].
+    pub fn sweep(&self, scope: &DatasetName) -> Result<Recovery, RecoverError> {
+        self.finish_those(scope, |condition| *condition == Condition::Leftover)
+    }
+
+    fn finish_those(
+        &self,
+        scope: &DatasetName,
+        is_meant: impl Fn(&Condition) -> bool,
+    ) -> Result<Recovery, RecoverError> {
+        let mut recovery = Recovery::default();
+        let mut tried = HashSet::new();
+        // Finishing one may move the record of another: look again after each.
+        loop {
+            let found = self.cases_below(scope)?;
+            let meant = |case: &&Case| is_meant(&case.condition());
+            let next = found.iter().filter(meant).find(|case| !tried.contains(&case.id));
+            let Some(case) = next else {
+                let untouched = found.iter().filter(|case| !tried.contains(&case.id));
+                recovery.untouched = untouched.map(Case::pending).collect();
+                return Ok(recovery);
+            };
+            tried.insert(case.id);
+            match case.finish(&self.engine, |name| self.check_confinement(name).is_ok()) {
+                Ok(finished) => recovery.finished.push(finished),
+                Err(unfinished) => recovery.unfinished.push(*unfinished),
+            }
+        }
+    }
+
+    fn cases_below(&self, scope: &DatasetName) -> Result<Vec<Case>, RecoverError> {
+        let name = scope.clone();
+        self.check_look(scope).map_err(|_| RecoverError::OutsideConfinement { name })?;
+        cases(self.engine.as_ref(), Scope::Below(scope)).map_err(|Fault { errno, detail }| {
+            let subject = scope.to_string();
+            RecoverError::Failed { error: StepError { step: Step::Look, subject, errno, detail } }
+        })
+    }
+
+    /// The transactions on one target.
+    fn cases_of(&self, target: &DatasetName) -> Result<Vec<Case>, Fault> {
+        if target.parent().is_none() {
+            return Ok(Vec::new());
+        }
+        let mut above = Vec::new();
+        let mut parent = target.parent();
+        while let Some(name) = parent.filter(|name| self.check_look(name).is_ok()) {
+            parent = name.parent();
+            above.push(name);
+        }
+        let mut found = cases(self.engine.as_ref(), Scope::Target { target, above: &above })?;
+        // A copied record on a dataset above is nobody's, and tells nothing of what is there.
+        found.retain(|case| case.is_on_snapshot() || case.record.is_ok());
+        found.retain(|case| case.record.as_ref().map_or(true, |record| record.target == *target));
+        Ok(found)
+    }
+
+    /// Takes a transaction up again that was [detached](Transaction::detach), in this process or
+    /// another, before or after a reboot. Its workspace is mounted again.
+    ///
+    /// One txg. A crash leaves it detached or interrupted.
+    ///
+    /// # Errors
+    /// See [`ResumeError`].
+    ///
+    /// # Privileges
+    /// As for [`TransactionBuilder::begin`].
+    pub fn resume(
+        &self,
+        target: &DatasetName,
+        id: TransactionId,
+    ) -> Result<Transaction, ResumeError> {
+        let outside = |name: &DatasetName| ResumeError::OutsideConfinement { name: name.clone() };
+        self.check_confinement(target).map_err(|_| outside(target))?;
+        let failed = |step, Fault { errno, detail }: Fault| {
+            let error = StepError { step, subject: target.to_string(), errno, detail };
+            ResumeError::Failed { error }
+        };
+        let found = self.cases_of(target).map_err(|fault| failed(Step::Look, fault))?;
+        let case = found.into_iter().find(|case| case.id == id);
+        let case = case.ok_or_else(|| ResumeError::NotFound { target: target.clone(), id })?;
+        match case.condition() {
+            Condition::Detached => {}
+            condition => return Err(ResumeError::NotDetached { id, condition }),
+        }
+        let survey = case.survey(&self.engine).map_err(|fault| failed(Step::Look, fault))?;
+        let survey = survey.ok_or_else(|| ResumeError::NotFound { target: target.clone(), id })?;
+        let mut stage = survey.stage;
+        if !survey.sighting.workspace {
+            let workspace = stage.order.layout.workspace.clone();
+            return Err(ResumeError::NoWorkspace { id, workspace });
+        }
+        let lease = Lease::take(id);
+        let resumed = stage.resume();
+        match resumed {
+            Ok(()) => Ok(Transaction::resumed(stage, lease)),
+            Err(error) => Err(ResumeError::Failed { error }),
         }
     }
 
@@ -117,6 +274,7 @@ pub struct TransactionBuilder<'a> {
     ownership: Option<Ownership>,
     create_parents: bool,
     final_snapshot: Option<String>,
+    on_conflict: OnConflict,
 }
 
 impl TransactionBuilder<'_> {
@@ -145,15 +303,22 @@ impl TransactionBuilder<'_> {
         self
     }
 
+    /// What the commit does when the target was changed since begin; without it, it fails.
+    pub fn on_conflict(mut self, on_conflict: OnConflict) -> Self {
+        self.on_conflict = on_conflict;
+        self
+    }
+
     /// Finds out whether the target exists, and makes the workspace: a new dataset, or a snapshot
     /// of the target and a clone of that. It is mounted below `/run/zfs-txn`, where only this user
     /// gets.
     ///
-    /// Two transaction groups for an init, three for an update, one more for each quota or
-    /// reservation that the target has.
+    /// A transaction on the target that was interrupted is finished first, as by [`Zfs::recover`].
     ///
-    /// A crash leaves `TARGET-txn-ID`, `TARGET@txn-ID` and created parents at most. The workspace is
-    /// not mounted at the next boot.
+    /// Three transaction groups, one more for each quota or reservation that the target has.
+    ///
+    /// A crash leaves the record, `TARGET-txn-ID`, and created parents at most, until
+    /// [`Zfs::recover`] or the next begin on the target.
     ///
     /// # Errors
     /// Bad input is found before anything is changed; a step that fails is undone. See
@@ -164,9 +329,20 @@ impl TransactionBuilder<'_> {
     pub fn begin(self) -> Result<Transaction, BeginError> {
         let span = tracing::info_span!("begin", target = %self.target);
         let _entered = span.enter();
+        for wait in COMMIT_WAITS_MS {
+            match self.begin_once() {
+                Err(error) if error.may_pass() => sleep(Duration::from_millis(wait)),
+                result => return result,
+            }
+        }
+        self.begin_once()
+    }
+
+    fn begin_once(&self) -> Result<Transaction, BeginError> {
         self.zfs.check_confinement(self.target)?;
         let id = random_id().map_err(|fault| look_failed(self.target.as_str(), fault))?;
         let ids = self.ownership.as_ref().map(Ownership::resolve).transpose()?;
+        self.finish_interrupted()?;
         let order = match self.facts(self.target)? {
             Some(facts) => self.update(id, ids, &facts)?,
             None => self.init(id, ids)?,
@@ -174,11 +350,57 @@ impl TransactionBuilder<'_> {
         for name in order.layout.datasets() {
             self.zfs.check_confinement(name)?;
         }
-        tracing::debug!(kind = %order.kind, %id, "begin");
+        tracing::debug!(kind = %order.record.kind, %id, "begin");
         Transaction::begin(Arc::clone(&self.zfs.engine), order)
     }
 
-    fn facts(&self, name: &DatasetName) -> Result<Option<crate::engine::Facts>, BeginError> {
+    /// Finishes what was interrupted on the target, and refuses one whose names are being swapped.
+    /// What else is left of other transactions is in nobody's way.
+    fn finish_interrupted(&self) -> Result<(), BeginError> {
+        let look = |fault| look_failed(self.target.as_str(), fault);
+        let found = self.zfs.cases_of(self.target);
+        let found = found.or_else(|fault| match fault.errno {
+            // The pool doesn't exist, which is said in other words.
+            Errno::NOENT => Ok(Vec::new()),
+            _ => Err(look(fault)),
+        })?;
+        let allowed = |name: &DatasetName| self.zfs.check_confinement(name).is_ok();
+        for case in found {
+            let unfinished = |reason: &str| BeginError::Unfinished {
+                target: self.target.clone(),
+                id: case.id,
+                reason: reason.to_owned(),
+            };
+            let reason = match case.condition() {
+                Condition::Interrupted => match case.finish(&self.zfs.engine, allowed) {
+                    Ok(finished) => {
+                        tracing::info!(?finished, "finished an interrupted transaction");
+                        continue;
+                    }
+                    Err(failed) => failed.reason,
+                },
+                Condition::Open { pid } => format!("process {pid} is at it"),
+                Condition::OutOfSight { pid } => {
+                    format!("process {pid} of another pid namespace is at it")
+                }
+                Condition::Unreadable { reason } => {
+                    if self.facts(self.target)?.is_none() {
+                        return Err(unfinished(&format!("its record can't be used: {reason}")));
+                    }
+                    continue;
+                }
+                Condition::Detached | Condition::Leftover => continue,
+            };
+            let survey = case.survey(&self.zfs.engine).map_err(look)?;
+            if survey.is_some_and(|survey| survey.sighting.is_between()) {
+                return Err(unfinished(&reason));
+            }
+            tracing::warn!(id = %case.id, %reason, "another transaction on the target stays");
+        }
+        Ok(())
+    }
+
+    fn facts(&self, name: &DatasetName) -> Result<Option<Facts>, BeginError> {
         self.zfs.engine.facts(name.as_str()).map_err(|fault| match fault.errno {
             Errno::NOENT => BeginError::NoSuchPool { pool: name.pool().to_owned() },
             _ => look_failed(name.as_str(), fault),
@@ -201,7 +423,7 @@ impl TransactionBuilder<'_> {
         &self,
         id: TransactionId,
         ownership: Option<Ids>,
-        facts: &crate::engine::Facts,
+        facts: &Facts,
     ) -> Result<Order, BeginError> {
         let target = self.target.clone();
         if target.parent().is_none() {
@@ -217,14 +439,9 @@ impl TransactionBuilder<'_> {
             return Err(BeginError::MountpointOfExisting { target });
         }
         let settings = self.writable_settings(&target)?;
-        if let Some(wanted) = settings.own_text(GATE) {
-            // Set, but not yet cleared, is finished.
-            if settings.own_mountpoint() != Some(wanted) {
-                let wanted = wanted.to_owned();
-                return Err(BeginError::Unfinished { target, wanted });
-            }
-        }
         if settings.zoned {
+            // Perhaps by a commit that opens the gate at this moment.
+            self.finish_interrupted()?;
             return Err(BeginError::Zoned { target });
         }
         if settings.encryption_root {
@@ -241,29 +458,63 @@ impl TransactionBuilder<'_> {
                 return Err(BeginError::SnapshotExists { name });
             }
         }
-        let gate =
-            MountpointGate::new(settings.own_mountpoint(), &facts.mountpoint, settings.canmount_on);
+        let own = settings.own("mountpoint").is_some();
+        let ignored = settings.own(Gate::ignore()).is_some();
+        let gate = Gate::new(settings.claim.as_deref(), own, ignored);
         let shape = Shape {
             kind: Kind::Update,
             missing_parents: 0,
             permissions: settings.permissions.is_some(),
             ownership: ownership.is_some(),
             final_snapshot: leaf.is_some(),
-            gated: gate != MountpointGate::Open,
+            pinned: gate.pin.is_some(),
         };
+        let mut properties = settings.own.clone();
+        properties.extend(gate.closed());
         Ok(Order {
-            id,
-            kind: Kind::Update,
+            record: Record {
+                target_guid: Some(facts.guid),
+                target_origin: facts.origin,
+                settings: Some(settings.fingerprint()),
+                ..self.record(id, Kind::Update, ownership, gate)?
+            },
             layout,
             plan: Plan::new(shape),
-            properties: gated_properties(settings.own.clone(), &gate),
-            settings: Some(settings),
-            gate,
-            ownership,
+            properties,
             private_path: private_path(id),
-            target: Some(facts.guid),
-            target_origin: facts.origin,
+            ancestor: None,
             new_mounts: Vec::new(),
+        })
+    }
+
+    /// What both kinds of transaction put on record.
+    fn record(
+        &self,
+        id: TransactionId,
+        kind: Kind,
+        ownership: Option<Ids>,
+        gate: Gate,
+    ) -> Result<Record, BeginError> {
+        let failed = |errno| look_failed(self.target.as_str(), Fault::from(errno));
+        let begun = SystemTime::now().duration_since(UNIX_EPOCH);
+        Ok(Record {
+            id,
+            kind,
+            strategy: Strategy::Promote,
+            state: State::Open,
+            target: self.target.clone(),
+            target_guid: None,
+            target_origin: None,
+            workspace: None,
+            missing_parents: 0,
+            pin: gate.pin,
+            gate: gate.properties,
+            settings: None,
+            ownership,
+            final_leaf: self.final_snapshot.clone(),
+            overwrite: self.on_conflict == OnConflict::Overwrite,
+            owner: Some(Owner::this_process().map_err(failed)?),
+            begun: begun.map_or(0, |since| since.as_secs()),
         })
     }
 
@@ -282,7 +533,6 @@ impl TransactionBuilder<'_> {
         let own = self.own_mountpoint()?;
         // A path is inherited with the names below it added; `none` and `legacy` as they are.
         let effective = own.clone().unwrap_or_else(|| facts.mountpoint.clone());
-        let gate = MountpointGate::new(own.as_deref(), &effective, true);
         let is_path = |mountpoint: &str| mountpoint.starts_with('/');
         let parents = missing_parents.iter().filter(|_| is_path(&facts.mountpoint)).cloned();
         let new_mounts = parents.chain(is_path(&effective).then(|| target.clone())).collect();
@@ -293,22 +543,25 @@ impl TransactionBuilder<'_> {
             permissions: false,
             ownership: ownership.is_some(),
             final_snapshot: leaf.is_some(),
-            gated: gate != MountpointGate::Open,
+            pinned: false,
         };
+        let claim = is_path(&effective).then_some(effective.as_str());
+        // There is nothing to pin yet.
+        let gate = Gate { pin: None, ..Gate::new(claim, true, false) };
+        let mark = (MARK.to_owned(), PropertyValue::Text(id.to_string()));
         let own = own.map(|path| ("mountpoint".to_owned(), PropertyValue::Text(path)));
+        let properties = own.into_iter().chain(gate.closed()).chain([mark]).collect();
         Ok(Order {
-            id,
-            kind: Kind::Init,
+            record: Record {
+                missing_parents: missing_parents.len(),
+                ..self.record(id, Kind::Init, ownership, gate)?
+            },
             layout: Layout::new(&target, id, leaf, missing_parents, 0)?,
             plan: Plan::new(shape),
-            properties: gated_properties(own.into_iter().collect(), &gate),
-            gate,
-            ownership,
+            properties,
             private_path: private_path(id),
-            target: None,
-            target_origin: None,
+            ancestor: Some((ancestor, facts.guid)),
             new_mounts,
-            settings: None,
         })
     }
 
@@ -354,21 +607,6 @@ fn can_be_made(path: &Path) -> bool {
 fn look_failed(subject: &str, Fault { errno, detail }: Fault) -> BeginError {
     let error = StepError { step: Step::Look, subject: subject.to_owned(), errno, detail };
     BeginError::Failed { error, left: Vec::new() }
-}
-
-/// The properties that the workspace starts with: it must not claim the target's mount point.
-fn gated_properties(
-    mut own: Vec<(String, PropertyValue)>,
-    gate: &MountpointGate,
-) -> Vec<(String, PropertyValue)> {
-    own.retain(|(name, _)| name != GATE);
-    if let Some(record) = gate.record() {
-        own.retain(|(name, _)| name != "mountpoint");
-        for (name, value) in [("mountpoint", "none"), (GATE, record)] {
-            own.push((name.to_owned(), PropertyValue::Text(value.to_owned())));
-        }
-    }
-    own
 }
 
 /// Where the workspace of a transaction is mounted.

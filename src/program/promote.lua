@@ -1,8 +1,11 @@
--- Promotes a clone if clone, head and base are the ones that are meant, and nobody has promoted
--- another clone of the head meanwhile: checks and promote share a txg.
+-- Promotes a clone, and writes the record, if clone, head and base are the ones that are meant, if
+-- nobody has promoted another clone of the head meanwhile, and, where told, if the head is as it was:
+-- checks, promote and record share a txg.
 -- Arguments: clone, clone_guid, head, head_guid, head_origin (a guid; 0 where it has none), base
--- (the guid of the clone's origin, which has to be the head's).
--- Returns "replaced", or the error number (0: done) and the snapshots in the way.
+-- (the guid of the clone's origin, which has to be the head's), since (a snapshot's full name;
+-- none: the head may have been changed), property and record.
+-- Returns a verdict: "replaced", "written", "newer" (with the snapshot), or "done", with the error
+-- number and the snapshots in the way.
 args = ...
 
 function is(name, guid)
@@ -14,14 +17,16 @@ function origin_of(name)
     return origin
 end
 
-if not is(args["clone"], args["clone_guid"]) or not is(args["head"], args["head_guid"]) then
+clone = args["clone"]
+head = args["head"]
+if not is(clone, args["clone_guid"]) or not is(head, args["head_guid"]) then
     return { verdict = "replaced" }
 end
-base = origin_of(args["clone"])
-if not base or not is(base, args["base"]) or string.sub(base, 1, #args["head"] + 1) ~= args["head"] .. "@" then
+base = origin_of(clone)
+if not base or not is(base, args["base"]) or string.sub(base, 1, #head + 1) ~= head .. "@" then
     return { verdict = "replaced" }
 end
-head_origin = origin_of(args["head"])
+head_origin = origin_of(head)
 if head_origin then
     if not is(head_origin, args["head_origin"]) then
         return { verdict = "replaced" }
@@ -29,5 +34,23 @@ if head_origin then
 elseif args["head_origin"] ~= 0 then
     return { verdict = "replaced" }
 end
-errno, conflicts = zfs.sync.promote(args["clone"])
-return { errno = errno, conflicts = conflicts }
+if args["since"] then
+    base_txg = zfs.get_prop(base, "createtxg")
+    for snapshot in zfs.list.snapshots(head) do
+        txg = zfs.get_prop(snapshot, "createtxg")
+        -- Those of other transactions come and go with them.
+        if txg > base_txg and not string.match(snapshot, "@txn%-%x+$") and not string.match(snapshot, "@txn%-%x+%-look$") then
+            return { verdict = "newer", snapshot = snapshot }
+        end
+    end
+    -- Zero is exact; other numbers are sums, in which one change may hide another.
+    written = zfs.get_prop(head, "written@" .. args["since"])
+    if written ~= 0 then
+        return { verdict = "written" }
+    end
+end
+errno, conflicts = zfs.sync.promote(clone)
+if errno == 0 then
+    errno = zfs.sync.set_prop(clone .. string.sub(base, #head + 1), args["property"], args["record"])
+end
+return { verdict = "done", errno = errno, conflicts = conflicts }

@@ -32,7 +32,7 @@ impl Layout {
     ) -> Result<Self, BeginError> {
         let workspace = format!("{target}{}", id.workspace_suffix());
         let base_leaf = id.base_leaf();
-        let leaf = [base_leaf.len(), final_leaf.map_or(0, str::len), longest_snapshot];
+        let leaf = [id.look_leaf().len(), final_leaf.map_or(0, str::len), longest_snapshot];
         let longest = workspace.len() + 1 + leaf.into_iter().max().unwrap_or_default();
         if longest > MAX_NAME_LEN {
             return Err(BeginError::NameTooLong { target: target.clone(), len: longest });
@@ -66,13 +66,13 @@ mod tests {
         format!("tank/{}", "a".repeat(len - 5)).parse().unwrap()
     }
 
-    /// The bytes that the suffix of the workspace and the base snapshot's name take.
-    const OVERHEAD: usize = "-txn-0123456789abcdef@txn-0123456789abcdef".len();
+    /// The bytes that the suffix of the predecessor and the name of the look take.
+    const OVERHEAD: usize = "-txn-0123456789abcdef@txn-0123456789abcdef-look".len();
 
     #[test]
     fn the_longest_target_that_fits_is_accepted_and_one_byte_more_is_not() {
         let fits = Layout::new(&target(255 - OVERHEAD), ID, None, vec![], 0).unwrap();
-        assert_eq!(fits.workspace.snapshot(fits.base.leaf()).unwrap().as_str().len(), 255);
+        assert_eq!(fits.predecessor.snapshot(&ID.look_leaf()).unwrap().as_str().len(), 255);
         let error = Layout::new(&target(256 - OVERHEAD), ID, None, vec![], 0).unwrap_err();
         assert!(matches!(error, BeginError::NameTooLong { len: 256, .. }), "{error}");
         assert!(error.to_string().ends_with("by 1"), "{error}");

@@ -1,12 +1,20 @@
 //! Transactions. Read in this order: [`plan`] says which steps there are, this file how begin, commit
-//! and rollback use them, [`stage`] and [`promote`] what each step does.
+//! and rollback use them, [`stage`] and [`promote`] what each step does. What a crash leaves is
+//! recorded as [`journal`] says, judged by [`aftermath`] and finished by [`recover`].
 
+pub(crate) mod aftermath;
+pub(crate) mod journal;
 pub(crate) mod layout;
 mod outcome;
 pub(crate) mod plan;
 mod promote;
+pub(crate) mod recover;
 pub(crate) mod stage;
 
+#[cfg(test)]
+mod forwarding;
+#[cfg(test)]
+mod killed;
 #[cfg(test)]
 mod on_zfs;
 
@@ -16,9 +24,11 @@ use std::sync::Arc;
 pub use plan::{Kind, Step};
 
 use crate::engine::Engine;
-use crate::error::{BeginError, CommitError, RollbackError, StepError};
+use crate::error::{BeginError, CommitError, DetachError, RollbackError, StepError};
 use crate::name::{DatasetName, TransactionId};
-use crate::receipt::{Leftover, Receipt, Strategy};
+use crate::owner::Lease;
+use crate::receipt::{Leftover, Receipt};
+use journal::State;
 use stage::{Order, Stage, Stop};
 
 /// A change to one dataset that is not visible yet.
@@ -27,7 +37,8 @@ use stage::{Order, Stage, Stop};
 /// [`rollback`](Transaction::rollback). Dropping the transaction rolls it back quietly, also while
 /// the thread is panicking. What drop can't cover is the end of the process without unwinding
 /// (`exit`, a signal, a power cut): the target is untouched then, but the workspace, a dataset
-/// named `TARGET-txn-ID`, and the base, `TARGET@txn-ID`, stay behind.
+/// named `TARGET-txn-ID`, and the base, `TARGET@txn-ID`, stay until
+/// [`Zfs::recover`](crate::Zfs::recover) or the next begin on the target.
 ///
 /// A transaction may be moved to another thread. Nothing stops several transactions on one target
 /// from being open: the first one that commits wins, the others get a
@@ -38,24 +49,33 @@ pub struct Transaction {
     stage: Stage,
     /// Whether the workspace is still there, to be rolled back on drop.
     open: bool,
+    /// Says to recovery that this transaction has a living handle.
+    _lease: Lease,
 }
 
 impl Transaction {
     /// Carries out the begin steps of an order; undoes them when one fails.
     pub(crate) fn begin(engine: Arc<dyn Engine>, order: Order) -> Result<Self, BeginError> {
+        let lease = Lease::take(order.record.id);
         let mut stage = Stage::new(engine, order);
         let steps = stage.order.plan.begin.clone();
         let mut done = Vec::new();
         match stage.run(&steps, &mut done) {
-            Ok(()) => Ok(Self { stage, open: true }),
+            Ok(()) => Ok(Self { stage, open: true, _lease: lease }),
             Err(stop) => {
                 let errors = stage.undo(&done);
+                stage.record_rollback(&errors);
                 let error = stop.into_error();
                 let mut left = leftovers(&stage, &errors);
                 left.extend(stage.doubtful(&error));
                 Err(BeginError::Failed { error, left })
             }
         }
+    }
+
+    /// A transaction whose workspace is there and mounted.
+    pub(crate) fn resumed(stage: Stage, lease: Lease) -> Self {
+        Self { stage, open: true, _lease: lease }
     }
 
     /// The root directory of the workspace. Everything below it becomes the target's content.
@@ -68,7 +88,7 @@ impl Transaction {
 
     /// Init or update, as it was found at begin.
     pub fn kind(&self) -> Kind {
-        self.stage.order.kind
+        self.stage.order.record.kind
     }
 
     /// The dataset that this transaction is about.
@@ -78,7 +98,7 @@ impl Transaction {
 
     /// What tells this transaction from all others.
     pub fn id(&self) -> TransactionId {
-        self.stage.order.id
+        self.stage.order.record.id
     }
 
     /// Makes the workspace's content the target's.
@@ -88,16 +108,18 @@ impl Transaction {
     /// the end. The ownership asked for is applied before it, in the workspace, so nobody sees the
     /// content without it.
     ///
-    /// **Update:** the workspace is promoted, the target renamed aside and the workspace renamed to
-    /// the target's name. Then each mount of the target in this mount namespace is replaced, with
-    /// the options it had; between the old mount's end and the new one's begin are two system
-    /// calls. Files that are open in the old content stay readable until they are closed, and keep
-    /// the old content as a leftover. What was written to the target since begin is not merged: if
-    /// there was anything, the old content is kept, and named in [`Receipt::leftovers`].
+    /// **Update:** the workspace is promoted, if nothing was written to the target since begin; the
+    /// target is renamed aside and the workspace renamed to the target's name. Then each mount of the
+    /// target in this mount namespace is replaced, with the options it had; between the old mount's
+    /// end and the new one's begin are two system calls. Files that are open in the old content stay
+    /// readable until they are closed, and keep the old content as a leftover. So does what was
+    /// written to the target after the check: it is found, kept, and named in
+    /// [`Receipt::leftovers`].
     ///
-    /// **A crash** (power, `SIGKILL`) before the commit point leaves the old content under the
-    /// target's name, or, between two renames of an update, under `TARGET-old-ID`; after it, the
-    /// new content under the target's name. What else is left is listed in `docs/design.md`.
+    /// **A crash** (power, `SIGKILL`) before the commit point comes to the old content, after it to
+    /// the new, when [`Zfs::recover`](crate::Zfs::recover) or the next begin on the target has
+    /// finished the transaction. A boot before that mounts the old content or the new at the target's
+    /// mount point, never both or neither.
     ///
     /// # Errors
     /// [`CommitError::Conflict`] and [`CommitError::Unchanged`] hand the transaction back as it was
@@ -136,37 +158,32 @@ impl Transaction {
 
     /// Everything after the commit point. A step that fails doesn't stop those after it.
     fn settle(&mut self) -> Result<Receipt, CommitError> {
-        let mut errors = Vec::new();
-        let mut left = Vec::new();
-        let mut claimed_by_predecessor = false;
-        for step in self.stage.order.plan.settle.clone() {
-            if step == Step::RestoreMountpoint && claimed_by_predecessor {
-                continue;
-            }
-            let Err(error) = self.stage.finish(step) else {
-                continue;
-            };
-            match self.stage.leftover(&error) {
-                Some(leftover) if step.may_leave_leftover() => left.push(leftover),
-                _ => errors.push(error),
-            }
-            if step == Step::DestroyPredecessor {
-                let parked = self.stage.finish(Step::ParkPredecessor);
-                claimed_by_predecessor = parked.is_err();
-                errors.extend(parked.err());
+        let steps = self.stage.order.plan.settle.clone();
+        let mut errors: Vec<StepError> = Vec::new();
+        for step in steps {
+            // What could not be mounted yet has no other to stand in for it: recovery tries again.
+            let waits = step == Step::Conclude && self.kind() == Kind::Init;
+            if !waits || errors.is_empty() {
+                errors.extend(self.stage.finish(step).err());
             }
         }
+        if self.stage.keeps_predecessor() {
+            errors.extend(self.stage.finish(Step::ParkPredecessor).err());
+        }
+        let (overridden, leftovers) =
+            (std::mem::take(&mut self.stage.overridden), std::mem::take(&mut self.stage.kept));
         let order = &self.stage.order;
         let receipt = Receipt {
-            id: order.id,
+            id: order.record.id,
             target: order.layout.target.clone(),
             guid: self.stage.workspace_guid(),
-            kind: order.kind,
-            strategy: Strategy::Promote,
+            kind: order.record.kind,
+            strategy: order.record.strategy,
             base: self.stage.base(),
             final_snapshot: self.stage.final_snapshot(),
             mounted: std::mem::take(&mut self.stage.mounted),
-            leftovers: left,
+            overridden,
+            leftovers,
         };
         if errors.is_empty() {
             return Ok(receipt);
@@ -177,6 +194,37 @@ impl Transaction {
             receipt: Some(Box::new(receipt)),
             errors,
         })
+    }
+
+    /// Gives up the handle and keeps the workspace, for [`Zfs::resume`](crate::Zfs::resume): in
+    /// another process, or after a reboot. Its private mount is taken away. Recovery leaves a
+    /// detached transaction alone.
+    ///
+    /// One txg. A crash leaves it interrupted or detached.
+    ///
+    /// # Errors
+    /// The record could not be written. The transaction is handed back.
+    ///
+    /// # Privileges
+    /// As for [`commit`](Self::commit).
+    pub fn detach(mut self) -> Result<TransactionId, DetachError> {
+        let mut record = self.stage.order.record.clone();
+        (record.state, record.owner) = (State::Detached, None);
+        // Whoever resumes it mounts it at the same path.
+        let unmounted = self.stage.finish(Step::Flush);
+        let unmounted = unmounted.and_then(|()| self.stage.finish(Step::UnmountWorkspace));
+        let written = unmounted.and_then(|()| {
+            let written = self.stage.rewrite_record(record);
+            written.map_err(|fault| self.stage.error(Step::Detach, fault))
+        });
+        if let Err(error) = written {
+            if let Err(error) = self.stage.finish(Step::MountWorkspace) {
+                tracing::warn!(%error, "the workspace could not be mounted again");
+            }
+            return Err(DetachError { error, transaction: Box::new(self) });
+        }
+        self.open = false;
+        Ok(self.id())
     }
 
     /// Removes the workspace and everything else that begin made. The target is untouched.
@@ -197,6 +245,7 @@ impl Transaction {
         if errors.is_empty() {
             return Ok(());
         }
+        self.stage.record_rollback(&errors);
         Err(RollbackError { id: self.id(), left: leftovers(&self.stage, &errors), errors })
     }
 }

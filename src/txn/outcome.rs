@@ -1,6 +1,8 @@
 //! What a transaction tells of its end: guids, snapshots, and what is left.
 
-use crate::error::StepError;
+use crate::engine::Fault;
+use crate::errno::Errno;
+use crate::error::{Conflict, StepError};
 use crate::receipt::{Guid, Keeps, Leftover, Snapshot};
 use crate::txn::plan::Step;
 use crate::txn::stage::{Stage, snapshot_of};
@@ -28,7 +30,6 @@ impl Stage {
     /// The leftover that a failed step leaves; `None` where it leaves nothing.
     pub(super) fn leftover(&self, error: &StepError) -> Option<Leftover> {
         let guid = match error.step {
-            Step::DestroyPredecessor => self.guids.target,
             Step::DestroyBase => self.guids.base,
             Step::DestroyFinal => self.guids.final_snapshot,
             Step::DestroyWorkspace => self.guids.workspace,
@@ -36,18 +37,47 @@ impl Stage {
             Step::UnmountWorkspace => None,
             _ => return None,
         };
-        let holds_changes = error.detail.as_deref() == Some(HOLDS_CHANGES);
-        let keeps = match error.step {
-            Step::DestroyPredecessor if holds_changes => Keeps::Changes,
-            Step::DestroyPredecessor => Keeps::Unknown,
-            _ => Keeps::Nothing,
-        };
         let name = match error.step {
             Step::UnmountWorkspace => self.order.private_path.display().to_string(),
             _ => error.subject.clone(),
         };
-        let reason = if holds_changes { HOLDS_CHANGES.to_owned() } else { error.why() };
-        Some(Leftover { name, guid: guid.unwrap_or(Guid(0)), reason, keeps })
+        let guid = guid.unwrap_or(Guid(0));
+        Some(Leftover { name, guid, reason: error.why(), keeps: Keeps::Nothing })
+    }
+
+    /// Takes note that the predecessor stays, and the base, which it is a clone of.
+    pub(super) fn keep_predecessor(&mut self, reason: Fault) {
+        let changed = reason.detail.as_deref() == Some(HOLDS_CHANGES);
+        if changed && self.order.record.overwrite && self.overridden.is_empty() {
+            let target = self.order.layout.target.clone();
+            self.overridden.push(Conflict::Modified { target });
+        }
+        let (keeps, reason) = match changed {
+            true => (Keeps::Changes, HOLDS_CHANGES.to_owned()),
+            false => (Keeps::Unknown, self.error(Step::DestroyPredecessor, reason).why()),
+        };
+        let name = self.order.layout.predecessor.to_string();
+        let guid = self.order.record.target_guid.unwrap_or(Guid(0));
+        self.kept.push(Leftover { name, guid, reason, keeps });
+        let reason = "the predecessor is a clone of it; it has the record of this commit";
+        self.keep_base_because(reason.to_owned());
+    }
+
+    pub(super) fn keep_base(&mut self, errno: Errno) {
+        let reason = self.error(Step::DestroyBase, errno.into()).why();
+        self.keep_base_because(reason);
+    }
+
+    fn keep_base_because(&mut self, reason: String) {
+        let Some(guid) = self.guids.base else { return };
+        let name = self.base_at.clone().unwrap_or_else(|| self.order.layout.base.to_string());
+        self.kept.push(Leftover { name, guid, reason, keeps: Keeps::Nothing });
+    }
+
+    /// Whether the predecessor stays beside the target.
+    pub(super) fn keeps_predecessor(&self) -> bool {
+        let predecessor = self.order.layout.predecessor.as_str();
+        self.kept.iter().any(|leftover| leftover.name == predecessor)
     }
 
     /// What may be there although making it was reported as failed: a parent, which may as well be

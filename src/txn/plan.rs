@@ -5,6 +5,8 @@
 
 use std::fmt;
 
+use crate::engine::PropertyValue;
+
 /// One durable effect of a transaction, or the inverse of one.
 ///
 /// Errors name the step at which something went wrong; `Display` gives it as a phrase.
@@ -13,11 +15,13 @@ use std::fmt;
 pub enum Step {
     /// Look at the target and what surrounds it. Changes nothing.
     Look,
+    /// Write the record of an init transaction, on the nearest dataset above the target.
+    WriteRecord,
     /// Create a missing parent of the target; the number counts from the topmost.
     CreateParent(usize),
     /// Create the workspace of an init transaction.
     CreateWorkspace,
-    /// Take the base snapshot of the target.
+    /// Take the base snapshot of the target, with the transaction's record on it.
     TakeBase,
     /// Clone the base: the workspace of an update transaction.
     CloneWorkspace,
@@ -35,8 +39,12 @@ pub enum Step {
     PrepareMounts,
     /// Check that the target is the one that was there at begin. Changes nothing.
     CheckTarget,
-    /// Promote the workspace: it takes over the target's snapshots.
+    /// Promote the workspace, which takes over the target's snapshots, and record that, if the
+    /// target is as it was. Where something was written to it, if only access times, a snapshot of it
+    /// is taken first, and compared with the base.
     Promote,
+    /// Make the mount point that the target inherits its own, to keep it while it is renamed.
+    PinMountpoint,
     /// Rename the target out of the way: it becomes the predecessor.
     RenameAside,
     /// Rename the workspace to the target's name.
@@ -45,32 +53,43 @@ pub enum Step {
     SwapMounts,
     /// Take the private mount away.
     UnmountWorkspace,
-    /// Destroy the target's old head.
-    DestroyPredecessor,
+    /// Destroy the target's old head, let the target claim its mount point, and remove the record.
+    Conclude,
     /// Keep a predecessor that can't be destroyed from being mounted at boot (`canmount=noauto`).
     ParkPredecessor,
-    /// Give the target its mount point property back.
-    RestoreMountpoint,
-    /// Destroy the base snapshot.
-    DestroyBase,
     /// Drop prepared mounts that were never attached.
     DropMounts,
     /// Destroy the final snapshot.
     DestroyFinal,
+    /// Destroy the snapshot that [`Step::Promote`] took to compare.
+    DestroyLook,
     /// Undo [`Step::Promote`]: the target takes its snapshots back.
     PromoteBack,
+    /// Undo [`Step::PinMountpoint`].
+    UnpinMountpoint,
     /// Undo [`Step::RenameAside`].
     RenameBack,
     /// Destroy the workspace.
     DestroyWorkspace,
+    /// Destroy the base snapshot, and the record with it.
+    DestroyBase,
     /// Destroy a parent that this transaction created.
     DestroyParent(usize),
+    /// Remove the record of an init transaction.
+    EraseRecord,
+    /// Destroy a predecessor that an earlier commit had to keep.
+    DestroyPredecessor,
+    /// Record that the transaction is detached.
+    Detach,
+    /// Record that a detached transaction has an owner again.
+    Resume,
 }
 
 impl Step {
     /// The step that undoes this one; `None` where there is nothing to undo, or no way back.
     pub(crate) fn inverse(self) -> Option<Self> {
         Some(match self {
+            Self::WriteRecord => Self::EraseRecord,
             Self::CreateParent(level) => Self::DestroyParent(level),
             Self::CreateWorkspace | Self::CloneWorkspace => Self::DestroyWorkspace,
             Self::TakeBase => Self::DestroyBase,
@@ -78,6 +97,7 @@ impl Step {
             Self::TakeFinal => Self::DestroyFinal,
             Self::PrepareMounts => Self::DropMounts,
             Self::Promote => Self::PromoteBack,
+            Self::PinMountpoint => Self::UnpinMountpoint,
             Self::RenameAside => Self::RenameBack,
             _ => return None,
         })
@@ -87,17 +107,14 @@ impl Step {
     pub(crate) fn destroys(self) -> bool {
         matches!(
             self,
-            Self::DestroyPredecessor
+            Self::Conclude
+                | Self::DestroyPredecessor
                 | Self::DestroyBase
+                | Self::DestroyLook
                 | Self::DestroyFinal
                 | Self::DestroyWorkspace
                 | Self::DestroyParent(_)
         )
-    }
-
-    /// Whether failing at this step after the commit point leaves a leftover rather than a doubt.
-    pub(crate) fn may_leave_leftover(self) -> bool {
-        matches!(self, Self::DestroyPredecessor | Self::DestroyBase)
     }
 }
 
@@ -105,6 +122,7 @@ impl fmt::Display for Step {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::Look => "look at",
+            Self::WriteRecord => "write the record on",
             Self::CreateParent(_) => "create the parent",
             Self::CreateWorkspace => "create the workspace",
             Self::TakeBase => "take the base snapshot",
@@ -117,13 +135,19 @@ impl fmt::Display for Step {
             Self::PrepareMounts => "prepare the mounts of",
             Self::CheckTarget => "check the target",
             Self::Promote => "promote the workspace",
+            Self::PinMountpoint => "keep the mount point of",
             Self::RenameAside => "rename the old target to",
             Self::RenameIntoPlace => "rename the workspace to",
             Self::SwapMounts => "swap the mounts of",
             Self::UnmountWorkspace => "unmount the workspace",
+            Self::Conclude => "conclude the commit of",
             Self::DestroyPredecessor => "destroy the predecessor",
             Self::ParkPredecessor => "keep from being mounted at boot the predecessor",
-            Self::RestoreMountpoint => "restore the mountpoint property of",
+            Self::Detach => "detach the workspace",
+            Self::Resume => "resume with the workspace",
+            Self::DestroyLook => "destroy the snapshot for comparing",
+            Self::UnpinMountpoint => "give back its inherited mount point to",
+            Self::EraseRecord => "remove the record on",
             Self::DestroyBase => "destroy the base snapshot",
             Self::DropMounts => "drop the prepared mounts of",
             Self::DestroyFinal => "destroy the final snapshot",
@@ -163,8 +187,8 @@ pub(crate) struct Shape {
     pub(crate) permissions: bool,
     pub(crate) ownership: bool,
     pub(crate) final_snapshot: bool,
-    /// Whether the workspace's mountpoint property waits for [`Step::RestoreMountpoint`].
-    pub(crate) gated: bool,
+    /// Whether the target claims a mount point that it inherits (update only).
+    pub(crate) pinned: bool,
 }
 
 /// The steps of one transaction.
@@ -189,19 +213,17 @@ impl Plan {
                 .chain(optional(shape.final_snapshot, Step::TakeFinal))
                 .chain([Step::PrepareMounts])
         };
+        // The predecessor gives up the mount point in the same txg in which the target claims it.
+        let settle = vec![Step::SwapMounts, Step::UnmountWorkspace, Step::Conclude];
         match shape.kind {
             Kind::Init => Self {
-                begin: (0..shape.missing_parents)
-                    .map(Step::CreateParent)
+                begin: [Step::WriteRecord]
+                    .into_iter()
+                    .chain((0..shape.missing_parents).map(Step::CreateParent))
                     .chain([Step::CreateWorkspace, Step::MountWorkspace])
                     .collect(),
                 commit: prepare().chain([Step::RenameIntoPlace]).collect(),
-                // Where to mount is asked of ZFS when the property is right.
-                settle: [Step::UnmountWorkspace]
-                    .into_iter()
-                    .chain(optional(shape.gated, Step::RestoreMountpoint))
-                    .chain([Step::SwapMounts])
-                    .collect(),
+                settle,
             },
             Kind::Update => Self {
                 begin: [Step::TakeBase, Step::CloneWorkspace]
@@ -210,60 +232,60 @@ impl Plan {
                     .chain([Step::MountWorkspace])
                     .collect(),
                 commit: prepare()
-                    .chain([
-                        Step::CheckTarget,
-                        Step::Promote,
-                        Step::RenameAside,
-                        Step::RenameIntoPlace,
-                    ])
+                    .chain([Step::CheckTarget, Step::Promote])
+                    .chain(optional(shape.pinned, Step::PinMountpoint))
+                    .chain([Step::RenameAside, Step::RenameIntoPlace])
                     .collect(),
-                // The predecessor gives up the mount point before the target claims it.
-                settle: [Step::SwapMounts, Step::UnmountWorkspace, Step::DestroyPredecessor]
-                    .into_iter()
-                    .chain(optional(shape.gated, Step::RestoreMountpoint))
-                    .chain([Step::DestroyBase])
-                    .collect(),
+                settle,
             },
         }
     }
 }
 
-/// How the workspace's own mountpoint property is kept from claiming the target's mount point, and
-/// what the target's is to be after the commit.
+/// How the workspace is kept from claiming the target's mount point, and the target made to keep it,
+/// while the names are swapped.
 ///
-/// A dataset *claims* a path when `zfs mount -a` would mount it there: canmount is `on` and the
-/// mountpoint is a path. The workspace of a target that claims one starts with `mountpoint=none`,
-/// and with [`GATE`].
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) enum MountpointGate {
-    /// The target claims nothing: the workspace has the final properties from the start.
-    Open,
-    /// The target inherits its mount point: the property is cleared after the commit point.
-    Inherit,
-    /// The target's mount point is its own: the property is set after the commit point.
-    Set(String),
+/// A dataset *claims* a path when a boot would mount it there: canmount is `on`, the mountpoint is a
+/// path, and neither `zoned` nor systemd's generator keeps it from that. Exactly one dataset claims
+/// the target's path at any moment: the old target until the commit is concluded, then the new one.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(crate) struct Gate {
+    /// The path that an existing target inherits: it would lose it with its name.
+    pub(crate) pin: Option<String>,
+    /// Properties that the workspace has until the commit is concluded; all can be cleared by a
+    /// channel program.
+    pub(crate) properties: Vec<String>,
 }
 
-/// The user property that says, as long as a dataset is gated, what its mountpoint is to be.
-pub(crate) const GATE: &str = "zfs-txn:mountpoint";
+/// `zfs mount -a` leaves out what belongs to a zone.
+const ZONED: &str = "zoned";
+/// zfs-mount-generator doesn't look at `zoned`, but at this (zfs-mount-generator(8)).
+const IGNORE: &str = "org.openzfs.systemd:ignore";
 
-impl MountpointGate {
-    /// The value of [`GATE`]; `None` where there is no gate.
-    pub(crate) fn record(&self) -> Option<&str> {
-        match self {
-            Self::Open => None,
-            Self::Inherit => Some("inherit"),
-            Self::Set(path) => Some(path),
+impl Gate {
+    /// The gate of a target that claims `path`, by a mountpoint property of its `own` or not;
+    /// `ignored` says whether it has its own instruction for the generator.
+    pub(crate) fn new(path: Option<&str>, own: bool, ignored: bool) -> Self {
+        let Some(path) = path else { return Self::default() };
+        let names = if ignored { &[ZONED][..] } else { &[ZONED, IGNORE] };
+        Self {
+            pin: (!own).then(|| path.to_owned()),
+            properties: names.iter().map(|&name| name.to_owned()).collect(),
         }
     }
 
-    /// `own` is the dataset's own mountpoint value, if it has one; `effective` what applies to it.
-    pub(crate) fn new(own: Option<&str>, effective: &str, canmount_on: bool) -> Self {
-        match own {
-            _ if !canmount_on || !effective.starts_with('/') => Self::Open,
-            None => Self::Inherit,
-            Some(path) => Self::Set(path.to_owned()),
-        }
+    /// What closes it, as the kernel stores it.
+    pub(crate) fn closed(&self) -> impl Iterator<Item = (String, PropertyValue)> {
+        let value = |name: &String| match name.as_str() {
+            ZONED => PropertyValue::Number(1),
+            _ => PropertyValue::Text("on".to_owned()),
+        };
+        self.properties.iter().map(move |name| (name.clone(), value(name)))
+    }
+
+    /// The name of the generator's property.
+    pub(crate) fn ignore() -> &'static str {
+        IGNORE
     }
 }
 
@@ -279,7 +301,7 @@ mod tests {
             permissions: flags[0],
             ownership: flags[1],
             final_snapshot: flags[2],
-            gated: flags[3],
+            pinned: flags[3] && !init,
         })
     }
 
@@ -301,22 +323,31 @@ mod tests {
         #[test]
         fn whatever_makes_something_before_the_commit_point_has_an_inverse(shape in shapes()) {
             let plan = Plan::new(shape);
-            let keeps = [Step::CopyPermissions, Step::SetOwnership, Step::Flush, Step::CheckTarget,
-                Step::RenameIntoPlace];
+            let keeps =
+                [Step::CopyPermissions, Step::SetOwnership, Step::Flush, Step::CheckTarget,
+                    Step::RenameIntoPlace];
             for step in plan.begin.iter().chain(&plan.commit) {
                 prop_assert!(step.inverse().is_some() != keeps.contains(step), "{step:?}");
             }
         }
 
         #[test]
-        fn the_predecessor_gives_up_the_mount_point_before_the_target_claims_it(shape in shapes()) {
-            let settle = Plan::new(shape).settle;
-            if let Some(restore) = position(&settle, Step::RestoreMountpoint) {
-                if let Some(destroy) = position(&settle, Step::DestroyPredecessor) {
-                    prop_assert!(destroy < restore);
-                }
+        fn the_record_is_there_before_anything_else_and_goes_last(shape in shapes()) {
+            let plan = Plan::new(shape);
+            prop_assert!(matches!(plan.begin[0], Step::WriteRecord | Step::TakeBase));
+            prop_assert_eq!(plan.settle.last(), Some(&Step::Conclude));
+        }
+
+        #[test]
+        fn an_inherited_mount_point_is_pinned_between_promote_and_the_first_rename(
+            shape in shapes()
+        ) {
+            let commit = Plan::new(shape).commit;
+            if let Some(pin) = position(&commit, Step::PinMountpoint) {
+                prop_assert!(position(&commit, Step::Promote) < Some(pin));
+                prop_assert!(Some(pin) < position(&commit, Step::RenameAside));
             }
-            prop_assert_eq!(shape.gated, position(&settle, Step::RestoreMountpoint).is_some());
+            prop_assert_eq!(shape.pinned, commit.contains(&Step::PinMountpoint));
         }
 
         #[test]
@@ -347,13 +378,12 @@ mod tests {
     }
 
     #[test]
-    fn only_a_claimed_path_is_gated() {
-        use MountpointGate::{Inherit, Open, Set};
-        let gate = MountpointGate::new;
-        assert_eq!(gate(None, "/tank/a", true), Inherit);
-        assert_eq!(gate(Some("/srv/a"), "/srv/a", true), Set("/srv/a".into()));
-        assert_eq!(gate(Some("/srv/a"), "/srv/a", false), Open);
-        assert_eq!(gate(None, "none", true), Open);
-        assert_eq!(gate(Some("legacy"), "legacy", true), Open);
+    fn only_a_claimed_path_is_gated_and_only_an_inherited_one_pinned() {
+        assert_eq!(Gate::new(None, true, false), Gate::default());
+        let inherited = Gate::new(Some("/tank/a"), false, false);
+        assert_eq!(inherited.pin.as_deref(), Some("/tank/a"));
+        assert_eq!(inherited.properties, [ZONED, IGNORE]);
+        let own = Gate::new(Some("/srv/a"), true, true);
+        assert_eq!((own.pin, own.properties), (None, vec![ZONED.to_owned()]));
     }
 }

@@ -1,24 +1,65 @@
-//! The commit that swaps names: promote, two renames, and what comes after the commit point.
+//! The commit that swaps names: promote, two renames, and what concludes it after the commit point.
 
-use crate::engine::{Facts, Fault, Known, Promotion};
+use crate::engine::{
+    Concluded, Conclusion, Facts, Fault, Known, LOOK, Predecessor, Promoted, Promotion,
+    PropertyValue,
+};
 use crate::errno::Errno;
 use crate::error::Conflict;
 use crate::name::{DatasetName, SnapshotName, TransactionId};
 use crate::receipt::Guid;
+use crate::txn::journal::{State, property};
 use crate::txn::layout::Layout;
 use crate::txn::outcome::HOLDS_CHANGES;
-use crate::txn::plan::{GATE, Kind, MountpointGate, Step};
+use crate::txn::plan::{Kind, Step};
 use crate::txn::stage::{Stage, Stop, snapshot_of};
+
+/// How often something that readers touch meanwhile is compared anew.
+const LOOKS: usize = 4;
 
 impl Stage {
     /// Refuses a target that is not as it was at begin.
     pub(super) fn check_target(&mut self) -> Result<(), Stop> {
-        let Layout { target, base, .. } = &self.order.layout;
-        match self.conflict(target, base.as_str()) {
-            Ok(None) => Ok(()),
-            Ok(Some(conflict)) => Err(Stop::Conflict(conflict)),
-            Err(fault) => Err(Stop::Failed(self.error(Step::CheckTarget, fault))),
+        let Layout { target, base, .. } = self.order.layout.clone();
+        let fail = |stage: &Self, fault| Stop::Failed(stage.error(Step::CheckTarget, fault));
+        // What is written through a memory mapping is not in the pool yet.
+        for place in self.engine.places(&target).map_err(|fault| fail(self, fault))? {
+            self.engine.flush(&place.path).map_err(|fault| fail(self, fault))?;
         }
+        let conflict = self.conflict(&target, base.as_str());
+        match conflict.map_err(|fault| fail(self, fault))? {
+            None => Ok(()),
+            Some(conflict) => self.unless_overridden(conflict),
+        }
+    }
+
+    /// Takes note of a conflict that the caller has asked to override; what is overridden stays
+    /// with the predecessor.
+    fn unless_overridden(&mut self, conflict: Conflict) -> Result<(), Stop> {
+        if !self.order.record.overwrite || !conflict.can_be_overridden() {
+            return Err(Stop::Conflict(conflict));
+        }
+        // What is kept gives up its mount point, which therefore can't be overridden.
+        if matches!(conflict, Conflict::SettingsChanged { .. }) && !self.has_mountpoint_of_begin() {
+            return Err(Stop::Conflict(conflict));
+        }
+        if !self.overridden.contains(&conflict) {
+            self.overridden.push(conflict);
+        }
+        Ok(())
+    }
+
+    /// Whether the old target, under whichever name, has the mountpoint property that the workspace
+    /// was made with, or the pin.
+    fn has_mountpoint_of_begin(&self) -> bool {
+        let Layout { target, workspace, predecessor, .. } = &self.order.layout;
+        let pin = self.order.record.pin.as_deref();
+        let own = |name: &DatasetName| {
+            let settings = self.engine.settings(name).ok()?.without_pin(pin);
+            Some(settings.own("mountpoint").cloned())
+        };
+        let old = own(target).or_else(|| own(predecessor));
+        old.is_some() && old == own(workspace)
     }
 
     /// Whether the target, under the name `at`, is another one than at begin, or has got what a
@@ -38,7 +79,7 @@ impl Stage {
     fn conflict_if_there(&self, at: &DatasetName, base: &str) -> Result<Option<Conflict>, Fault> {
         let target = || self.order.layout.target.clone();
         let facts = match self.engine.facts(at.as_str())? {
-            Some(facts) if Some(facts.guid) == self.guids.target => facts,
+            Some(facts) if Some(facts.guid) == self.order.record.target_guid => facts,
             _ => return Ok(Some(self.replaced())),
         };
         if facts.children > 0 {
@@ -46,28 +87,87 @@ impl Stage {
             return Ok(Some(Conflict::ChildrenAppeared { target: target(), count }));
         }
         let newer = self.engine.snapshots_since(at, base)?;
-        if let Some(snapshot) = newer.into_iter().find(|name| !is_base_of_a_transaction(name)) {
+        if let Some(snapshot) = newer.into_iter().find(|name| !is_of_a_transaction(name)) {
             return Ok(Some(Conflict::NewerSnapshot { snapshot }));
         }
-        match self.order.settings.as_ref() == Some(&self.engine.settings(at)?) {
+        let settings = self.engine.settings(at)?.without_pin(self.order.record.pin.as_deref());
+        match self.order.record.settings == Some(settings.fingerprint()) {
             true => Ok(None),
             false => Ok(Some(Conflict::SettingsChanged { target: target() })),
         }
     }
 
-    /// Promotes the workspace, if the target is still the head that it was cloned from and nobody
-    /// has promoted another clone of it: of several commits, one gets past this.
+    /// Promotes the workspace and records that, if the target is still the head that it was cloned
+    /// from, nobody has promoted another clone of it (of several commits, one gets past this), and
+    /// nothing was written to it.
     pub(super) fn promote(&mut self) -> Result<(), Stop> {
-        let Layout { workspace, target, .. } = &self.order.layout;
-        match self.promote_clone((workspace, self.guids.workspace), (target, self.guids.target)) {
-            Err(fault) if fault.errno == Errno::STALE => Err(Stop::Conflict(self.replaced())),
-            result => result.map_err(|fault| Stop::Failed(self.error(Step::Promote, fault))),
+        let result = self.promote_unchanged();
+        if result.is_err() {
+            let target = self.order.layout.target.clone();
+            self.destroy_look(&target)
+                .map_err(|fault| Stop::Failed(self.error(Step::DestroyLook, fault)))?;
         }
+        result
     }
 
-    pub(super) fn promote_back(&self) -> Result<(), Fault> {
-        let Layout { workspace, target, .. } = &self.order.layout;
-        self.promote_clone((target, self.guids.target), (workspace, self.guids.workspace))
+    fn promote_unchanged(&mut self) -> Result<(), Stop> {
+        let target = self.order.layout.target.clone();
+        let fail = |stage: &Self, fault| Stop::Failed(stage.error(Step::Promote, fault));
+        let mut demand = !self.order.record.overwrite;
+        for look in 0..=LOOKS {
+            let since = match self.look {
+                Some(_) => snapshot_of(&target, &self.id().look_leaf()),
+                None => Ok(self.order.layout.base.clone()),
+            };
+            let since = since.map_err(|fault| fail(self, fault))?;
+            let promoted = self.promote_workspace(demand.then_some(since.as_str()));
+            match promoted.map_err(|fault| fail(self, fault))? {
+                Promoted::Done => return Ok(()),
+                Promoted::Replaced => return Err(Stop::Conflict(self.replaced())),
+                Promoted::Newer(snapshot) => {
+                    return Err(Stop::Conflict(Conflict::NewerSnapshot { snapshot }));
+                }
+                Promoted::Written => {}
+            }
+            let differs = self.take_look(&target, &self.order.layout.base.clone());
+            if differs.map_err(|fault| fail(self, fault))? {
+                return Err(Stop::Conflict(Conflict::Modified { target }));
+            }
+            // It is read all the time, with access times on: what is written from now on is found
+            // when the commit is concluded, and kept.
+            demand = look + 1 < LOOKS;
+        }
+        Err(fail(self, Errno::TXTBSY.into()))
+    }
+
+    fn promote_workspace(&mut self, since: Option<&str>) -> Result<Promoted, Fault> {
+        let Layout { workspace, target, base, .. } = &self.order.layout;
+        let mut record = self.order.record.clone();
+        record.state = State::Committing;
+        record.workspace = self.guids.workspace;
+        let (clone, head) = ((workspace, self.guids.workspace), (target, record.target_guid));
+        let promoted = self.promote_clone(clone, head, since, &record.encode())?;
+        if promoted == Promoted::Done {
+            self.base_at = Some(format!("{workspace}@{}", base.leaf()));
+            self.order.record = record;
+        }
+        Ok(promoted)
+    }
+
+    pub(super) fn promote_back(&mut self) -> Result<(), Fault> {
+        let Layout { workspace, target, base, .. } = &self.order.layout;
+        let mut record = self.order.record.clone();
+        record.state = State::Open;
+        record.workspace = None;
+        let (clone, head) = ((target, record.target_guid), (workspace, self.guids.workspace));
+        match self.promote_clone(clone, head, None, &record.encode())? {
+            Promoted::Done => {}
+            _ => return Err(Errno::STALE.into()),
+        }
+        self.base_at = Some(base.to_string());
+        self.order.record = record;
+        let target = target.clone();
+        self.destroy_look(&target)
     }
 
     /// Promotes a clone of the base; judges by the state when the call reports a failure. The
@@ -76,23 +176,78 @@ impl Stage {
         &self,
         (clone, clone_guid): (&DatasetName, Option<Guid>),
         (head, head_guid): (&DatasetName, Option<Guid>),
-    ) -> Result<(), Fault> {
+        since: Option<&str>,
+        record: &str,
+    ) -> Result<Promoted, Fault> {
         let unknown = || Fault::from(Errno::NOENT);
         let base = self.guids.base.ok_or_else(unknown)?;
         let promotion = Promotion {
             clone: Known { name: clone, guid: clone_guid.ok_or_else(unknown)? },
             head: Known { name: head, guid: head_guid.ok_or_else(unknown)? },
-            head_origin: self.order.target_origin,
+            head_origin: self.order.record.target_origin,
             base,
+            since,
+            record: (&property(self.id()), record),
         };
-        let Err(fault) = self.engine.promote(promotion) else { return Ok(()) };
+        let fault = match self.engine.promote(promotion) {
+            Ok(promoted) => return Ok(promoted),
+            Err(fault) => fault,
+        };
         match self.engine.facts(head.as_str()) {
             Ok(Some(Facts { guid, origin: Some(origin), .. }))
                 if Some(guid) == head_guid && origin == base =>
             {
-                Ok(())
+                Ok(Promoted::Done)
             }
             _ => Err(fault),
+        }
+    }
+
+    /// Takes a snapshot of the old head, and says whether it differs from the base in more than
+    /// access times: the number of bytes written is a sum, in which one change may hide another.
+    fn take_look(&mut self, head: &DatasetName, base: &SnapshotName) -> Result<bool, Fault> {
+        self.destroy_look(head)?;
+        let look = snapshot_of(head, &self.id().look_leaf())?;
+        self.engine.snapshot(&look, Some((LOOK, &self.id().to_string())))?;
+        self.look = Some(self.guid_of(look.as_str())?);
+        self.engine.differs(&look, base)
+    }
+
+    pub(super) fn destroy_look(&mut self, head: &DatasetName) -> Result<(), Fault> {
+        let Some(guid) = self.look else { return Ok(()) };
+        let look = snapshot_of(head, &self.id().look_leaf())?;
+        self.destroy(look.as_str(), Some(guid))?;
+        self.look = None;
+        Ok(())
+    }
+
+    /// An inherited mount point is made the target's own, so that it keeps it while its name is
+    /// another. One that somebody has set by now is theirs.
+    pub(super) fn pin_mountpoint(&self) -> Result<(), Stop> {
+        let target = &self.order.layout.target;
+        let Some(path) = self.order.record.pin.as_deref() else { return Ok(()) };
+        let fail = |fault| Stop::Failed(self.error(Step::PinMountpoint, fault));
+        if self.engine.settings(target).map_err(fail)?.own("mountpoint").is_some() {
+            return Err(Stop::Conflict(Conflict::SettingsChanged { target: target.clone() }));
+        }
+        if Some(self.guid_of(target.as_str()).map_err(fail)?) != self.order.record.target_guid {
+            return Err(Stop::Conflict(self.replaced()));
+        }
+        self.engine.set_mountpoint(target, path).map_err(fail)
+    }
+
+    /// Whether the target's own mountpoint is the pin.
+    pub(super) fn is_pinned(&self) -> Result<bool, Fault> {
+        let pin = self.order.record.pin.clone().map(PropertyValue::Text);
+        let settings = self.engine.settings(&self.order.layout.target)?;
+        Ok(pin.is_some() && settings.own("mountpoint") == pin.as_ref())
+    }
+
+    pub(super) fn unpin_mountpoint(&self) -> Result<(), Fault> {
+        let target = &self.order.layout.target;
+        match self.order.record.target_guid {
+            Some(guid) if self.is_pinned()? => self.engine.inherit(target, guid, &["mountpoint"]),
+            _ => Ok(()),
         }
     }
 
@@ -100,17 +255,18 @@ impl Stage {
     /// since the check: so what was renamed is looked at again, where nobody else looks for it, and
     /// given its name back if it is not as at begin.
     pub(super) fn rename_aside(&mut self) -> Result<(), Stop> {
-        let Layout { target, predecessor, workspace, base, .. } = &self.order.layout;
-        let fail = |fault| Stop::Failed(self.error(Step::RenameAside, fault));
-        self.rename(target, predecessor, self.guids.target).map_err(fail)?;
+        let Layout { target, predecessor, workspace, base, .. } = self.order.layout.clone();
+        let fail = |stage: &Self, fault| Stop::Failed(stage.error(Step::RenameAside, fault));
+        let renamed = self.rename(&target, &predecessor, self.order.record.target_guid);
+        renamed.map_err(|fault| fail(self, fault))?;
         let base = format!("{workspace}@{}", base.leaf());
-        match self.conflict(predecessor, &base).map_err(fail)? {
-            None => Ok(()),
-            Some(conflict) => {
-                self.engine.rename(predecessor, target).map_err(fail)?;
-                Err(Stop::Conflict(conflict))
-            }
-        }
+        let conflict = self.conflict(&predecessor, &base).map_err(|fault| fail(self, fault))?;
+        let Some(conflict) = conflict else { return Ok(()) };
+        self.unless_overridden(conflict).or_else(|stop| {
+            let back = self.engine.rename(&predecessor, &target);
+            back.map_err(|fault| fail(self, fault))?;
+            Err(stop)
+        })
     }
 
     /// Renames; judges by the state when the call reports a failure.
@@ -134,79 +290,191 @@ impl Stage {
         let Layout { workspace, target, .. } = &self.order.layout;
         match self.rename(workspace, target, self.guids.workspace) {
             Ok(()) => Ok(()),
-            Err(fault) if fault.errno == Errno::EXIST && self.order.kind == Kind::Init => {
+            Err(fault) if fault.errno == Errno::EXIST && self.order.record.kind == Kind::Init => {
                 Err(Stop::Conflict(Conflict::TargetAppeared { target: target.clone() }))
             }
             Err(fault) => Err(Stop::Failed(self.error(Step::RenameIntoPlace, fault))),
         }
     }
 
-    /// Destroys the predecessor, unless something was written to it since the base was taken.
-    pub(super) fn destroy_predecessor(&self) -> Result<(), Fault> {
-        let Layout { target, predecessor, base, .. } = &self.order.layout;
-        let Some(guid) = self.guids.target else { return Ok(()) };
-        let base = snapshot_of(target, base.leaf())?;
-        // The last reader's end may write to it: look again, a few times.
-        for _ in 0..4 {
-            let result = match self.engine.written_since(predecessor, base.as_str())? {
-                0 => self.engine.destroy_unchanged(predecessor.as_str(), guid, base.as_str()),
-                _ => self.destroy_if_merely_read(guid, &base),
+    /// Ends a commit, in one txg: the predecessor goes, unless something was written to it since the
+    /// base was taken; the target claims its mount point; the record goes.
+    pub(super) fn conclude(&mut self) -> Result<(), Fault> {
+        let Layout { target, base, .. } = &self.order.layout;
+        if self.order.record.kind == Kind::Init {
+            return match self.conclude_with(None)? {
+                Concluded::Done(None) => Ok(()),
+                Concluded::Done(Some(errno)) | Concluded::Busy(errno) => Err(errno.into()),
+                Concluded::Written | Concluded::Replaced => Err(Errno::STALE.into()),
             };
-            match result {
-                Ok(_) => return Ok(()),
-                Err(Fault { errno: Errno::TXTBSY, detail: None }) => {}
-                Err(fault) => return self.gone(predecessor.as_str()).ok_or(fault),
+        }
+        let base = snapshot_of(target, base.leaf())?;
+        self.base_at = Some(base.to_string());
+        self.note_changed_settings()?;
+        let reason = if self.overridden.is_empty() {
+            match self.conclude_without_predecessor(&base)? {
+                Ok(()) => return Ok(()),
+                Err(reason) => reason,
+            }
+        } else {
+            Fault { errno: Errno::TXTBSY, detail: Some(HOLDS_CHANGES.to_owned()) }
+        };
+        let predecessor = self.order.layout.predecessor.clone();
+        self.destroy_look(&predecessor)?;
+        match self.conclude_with(None)? {
+            Concluded::Done(None) => Ok(()),
+            Concluded::Done(Some(_)) => {
+                self.keep_predecessor(reason);
+                Ok(())
+            }
+            Concluded::Busy(errno) => Err(errno.into()),
+            Concluded::Written | Concluded::Replaced => Err(Errno::STALE.into()),
+        }
+    }
+
+    /// Says why the predecessor has to be kept, if it has.
+    fn conclude_without_predecessor(
+        &mut self,
+        base: &SnapshotName,
+    ) -> Result<Result<(), Fault>, Fault> {
+        let predecessor = self.order.layout.predecessor.clone();
+        // The last reader's end may write to it: look again, a few times.
+        for _ in 0..LOOKS {
+            let (since, guid) = self.since(&predecessor, base)?;
+            match self.conclude_with(Some((since.as_str(), guid)))? {
+                Concluded::Done(None) => return Ok(Ok(())),
+                Concluded::Done(Some(errno)) => {
+                    self.keep_base(errno);
+                    return Ok(Ok(()));
+                }
+                Concluded::Written => {}
+                Concluded::Busy(errno) => {
+                    // What was to be compared with may be gone by now, which is no failure.
+                    return Ok(Err(errno.into()));
+                }
+                Concluded::Replaced => return Err(Errno::STALE.into()),
+            }
+            if self.take_look(&predecessor, base)? {
+                let detail = Some(HOLDS_CHANGES.to_owned());
+                return Ok(Err(Fault { errno: Errno::TXTBSY, detail }));
             }
         }
+        Ok(Err(Errno::TXTBSY.into()))
+    }
+
+    /// Overridden settings are in the predecessor alone, and no comparison of files finds them.
+    fn note_changed_settings(&mut self) -> Result<(), Fault> {
+        let record = &self.order.record;
+        let Layout { target, predecessor, .. } = &self.order.layout;
+        if !record.overwrite || self.engine.facts(predecessor.as_str())?.is_none() {
+            return Ok(());
+        }
+        let settings = self.engine.settings(predecessor)?.without_pin(record.pin.as_deref());
+        let conflict = Conflict::SettingsChanged { target: target.clone() };
+        if record.settings != Some(settings.fingerprint()) && !self.overridden.contains(&conflict) {
+            self.overridden.push(conflict);
+        }
+        Ok(())
+    }
+
+    /// The snapshot since which nothing must have been written to the old head: the one that it was
+    /// compared in, or the base.
+    fn since(
+        &self,
+        head: &DatasetName,
+        base: &SnapshotName,
+    ) -> Result<(SnapshotName, Guid), Fault> {
+        match (self.look, self.guids.base) {
+            (Some(look), _) => Ok((snapshot_of(head, &self.id().look_leaf())?, look)),
+            (None, Some(guid)) => Ok((base.clone(), guid)),
+            (None, None) => Err(Errno::NOENT.into()),
+        }
+    }
+
+    fn conclude_with(&self, since: Option<(&str, Guid)>) -> Result<Concluded, Fault> {
+        let Layout { target, predecessor, missing_parents, .. } = &self.order.layout;
+        let guid = self.guids.workspace.ok_or(Errno::NOENT)?;
+        let (carrier, carrier_guid) = self.carrier().ok_or(Errno::NOENT)?;
+        let mut record = self.order.record.clone();
+        record.state = if self.overridden.is_empty() { State::Committed } else { State::Kept };
+        record.owner = None;
+        let marked: Vec<&DatasetName> = match record.kind {
+            Kind::Init => missing_parents.iter().chain([target]).collect(),
+            Kind::Update => Vec::new(),
+        };
+        let known = record.target_guid.map(|guid| Known { name: predecessor, guid });
+        let conclusion = Conclusion {
+            target: Known { name: target, guid },
+            gate: &record.gate,
+            marked: &marked,
+            predecessor: known.map(|known| Predecessor { known, since }),
+            carrier: (&carrier, carrier_guid),
+            property: &property(self.id()),
+            committed: &record.encode(),
+        };
+        let fault = match self.engine.conclude(conclusion) {
+            Ok(concluded) => return Ok(concluded),
+            Err(fault) => fault,
+        };
+        // Judge by the state: what removes the record is the last thing that is done.
+        let gone = match record.kind {
+            Kind::Update => self.is_base_gone(carrier_guid),
+            Kind::Init => self.record_is_there() == Some(false),
+        };
+        if gone { Ok(Concluded::Done(None)) } else { Err(fault) }
+    }
+
+    fn is_base_gone(&self, guid: Guid) -> bool {
+        let Layout { target, base, .. } = &self.order.layout;
+        let found = target.parent().map(|p| self.engine.find_snapshot(&p, base.leaf(), guid));
+        matches!(found, Some(Ok(None)))
+    }
+
+    /// Keeps a predecessor from being mounted at boot; one that somebody has swept is kept from it.
+    pub(super) fn park_predecessor(&self) -> Result<(), Fault> {
+        let predecessor = &self.order.layout.predecessor;
+        let Err(fault) = self.engine.keep_from_boot_mounts(predecessor) else { return Ok(()) };
+        self.gone(predecessor.as_str()).ok_or(fault)
+    }
+
+    /// Destroys a predecessor that an earlier commit had to keep, if by now it can be.
+    pub(super) fn destroy_predecessor(&mut self) -> Result<(), Fault> {
+        let predecessor = self.order.layout.predecessor.clone();
+        let Some(guid) = self.order.record.target_guid else { return Ok(()) };
+        let Some(base) = self.base_at.clone() else { return Ok(()) };
+        let base: SnapshotName = base.parse().map_err(|_| Fault::from(Errno::INVAL))?;
+        for _ in 0..LOOKS {
+            let (since, since_guid) = self.since(&predecessor, &base)?;
+            let since = (since.as_str(), since_guid);
+            match self.engine.destroy_unchanged(predecessor.as_str(), guid, since) {
+                Ok(_) => {
+                    self.look = None;
+                    return Ok(());
+                }
+                Err(Fault { errno: Errno::TXTBSY, .. }) => {}
+                Err(fault) => {
+                    let gone = self.gone(predecessor.as_str());
+                    self.look = self.look.filter(|_| gone.is_none());
+                    self.destroy_look(&predecessor)?;
+                    return gone.ok_or(fault);
+                }
+            }
+            if self.take_look(&predecessor, &base)? {
+                self.destroy_look(&predecessor)?;
+                let detail = Some(HOLDS_CHANGES.to_owned());
+                return Err(Fault { errno: Errno::TXTBSY, detail });
+            }
+        }
+        self.destroy_look(&predecessor)?;
         Err(Errno::TXTBSY.into())
     }
 
-    /// Something was written to the predecessor, if only access times. What was, is compared in a
-    /// snapshot, so that the destroy can demand that nothing at all was written after it: the number
-    /// of bytes written is a sum, in which one change may hide another.
-    fn destroy_if_merely_read(&self, guid: Guid, base: &SnapshotName) -> Result<bool, Fault> {
-        let predecessor = &self.order.layout.predecessor;
-        let look = snapshot_of(predecessor, base.leaf())?;
-        self.engine.snapshot(&look)?;
-        let look_guid = self.guid_of(look.as_str())?;
-        let result = match self.engine.differs(&look, base) {
-            Ok(false) => self.engine.destroy_unchanged(predecessor.as_str(), guid, look.as_str()),
-            Ok(true) => Err(Fault { errno: Errno::TXTBSY, detail: Some(HOLDS_CHANGES.to_owned()) }),
-            Err(fault) => Err(fault),
-        };
-        if result.is_err() {
-            self.engine.destroy(look.as_str(), look_guid)?;
-        }
-        result
-    }
-
-    pub(super) fn restore_mountpoint(&self) -> Result<(), Fault> {
-        let target = &self.order.layout.target;
-        let guid = self.guids.workspace.ok_or(Errno::NOENT)?;
-        match &self.order.gate {
-            MountpointGate::Open => Ok(()),
-            MountpointGate::Inherit => self.engine.inherit(target, guid, &["mountpoint", GATE]),
-            MountpointGate::Set(path) => {
-                if self.guid_of(target.as_str())? != guid {
-                    return Err(Errno::STALE.into());
-                }
-                self.engine.set_mountpoint(target, path)?;
-                self.engine.inherit(target, guid, &[GATE])
-            }
-        }
-    }
-
-    /// Destroys the base, wherever it is: other transactions' commits move it, also meanwhile.
+    /// Destroys the base, wherever it is, and the record with it.
     pub(super) fn destroy_base(&mut self) -> Result<(), Fault> {
-        let Layout { target, base, .. } = &self.order.layout;
         let Some(guid) = self.guids.base else { return Ok(()) };
-        let Some(parent) = target.parent() else { return Ok(()) };
-        for _ in 0..4 {
-            let here = self.engine.facts(base.as_str())?.is_some_and(|facts| facts.guid == guid);
-            self.base_at = match here {
-                true => Some(base.to_string()),
-                false => self.engine.find_snapshot(&parent, base.leaf(), guid)?,
-            };
+        // It may be moved again meanwhile.
+        for _ in 0..LOOKS {
+            self.locate_base()?;
             let Some(name) = &self.base_at else { return Ok(()) };
             match self.engine.destroy(name, guid) {
                 Ok(true) => return Ok(()),
@@ -216,9 +484,24 @@ impl Stage {
         }
         Err(Errno::BUSY.into())
     }
+
+    /// Finds out where the base is: other transactions' commits move it.
+    pub(super) fn locate_base(&mut self) -> Result<(), Fault> {
+        let Layout { target, base, .. } = &self.order.layout;
+        let (Some(guid), Some(parent)) = (self.guids.base, target.parent()) else { return Ok(()) };
+        let at = self.base_at.take().unwrap_or_else(|| base.to_string());
+        let here = self.engine.facts(&at)?.is_some_and(|facts| facts.guid == guid);
+        self.base_at = match here {
+            true => Some(at),
+            false => self.engine.find_snapshot(&parent, base.leaf(), guid)?,
+        };
+        Ok(())
+    }
 }
 
-/// Whether a snapshot has the name of a transaction's base: it comes and goes with it.
-fn is_base_of_a_transaction(name: &str) -> bool {
-    name.rsplit_once("@txn-").is_some_and(|(_, id)| id.parse::<TransactionId>().is_ok())
+/// Whether a snapshot has the name of one that transactions take for themselves: it comes and goes
+/// with them.
+fn is_of_a_transaction(name: &str) -> bool {
+    let Some((_, id)) = name.rsplit_once("@txn-") else { return false };
+    id.strip_suffix("-look").unwrap_or(id).parse::<TransactionId>().is_ok()
 }

@@ -4,14 +4,15 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use crate::engine::{Engine, Fault, Place, PreparedMount, PropertyValue, Settings};
+use crate::engine::{Engine, Entry, Fault, MARK, Place, PreparedMount, PropertyValue, Scope};
 use crate::errno::Errno;
 use crate::error::{Conflict, StepError};
 use crate::name::{DatasetName, SnapshotName, TransactionId};
-use crate::ownership::Ids;
-use crate::receipt::Guid;
+use crate::owner::Owner;
+use crate::receipt::{Guid, Leftover};
+use crate::txn::journal::{Record, State, property};
 use crate::txn::layout::Layout;
-use crate::txn::plan::{Kind, MountpointGate, Plan, Step};
+use crate::txn::plan::{Kind, Plan, Step};
 
 /// Why a step before the commit point was not done.
 #[derive(Debug)]
@@ -38,7 +39,6 @@ impl Stop {
 /// The guids of what a transaction made or found, each recorded when it was made or found.
 #[derive(Debug, Default)]
 pub(super) struct Guids {
-    pub(super) target: Option<Guid>,
     pub(super) workspace: Option<Guid>,
     pub(super) base: Option<Guid>,
     pub(super) final_snapshot: Option<Guid>,
@@ -48,21 +48,15 @@ pub(super) struct Guids {
 /// What a transaction is to do, decided at begin.
 #[derive(Debug)]
 pub(crate) struct Order {
-    pub(crate) id: TransactionId,
-    pub(crate) kind: Kind,
+    /// The transaction's record, as it is when it begins.
+    pub(crate) record: Record,
     pub(crate) layout: Layout,
     pub(crate) plan: Plan,
-    pub(crate) gate: MountpointGate,
     /// What the workspace is created with.
     pub(crate) properties: Vec<(String, PropertyValue)>,
-    pub(crate) ownership: Option<Ids>,
     pub(crate) private_path: PathBuf,
-    /// The target's guid, if it exists.
-    pub(crate) target: Option<Guid>,
-    /// The guid of the target's origin, if it is a clone.
-    pub(crate) target_origin: Option<Guid>,
-    /// The target's settings, which a commit must find unchanged.
-    pub(crate) settings: Option<Settings>,
+    /// The dataset that carries the record of an init transaction; an update's is on its base.
+    pub(crate) ancestor: Option<(DatasetName, Guid)>,
     /// What an init transaction creates and is to mount, parents first.
     pub(crate) new_mounts: Vec<DatasetName>,
 }
@@ -75,19 +69,31 @@ pub(crate) struct Stage {
     pub(super) guids: Guids,
     /// Prepared mounts, by the name that the dataset has after the commit.
     pub(super) prepared: Vec<(DatasetName, PreparedMount)>,
-    /// Where the base was found last: another transaction's commit may have moved it.
+    /// Where the base is, as far as is known: promotes move it, also those of other transactions.
     pub(super) base_at: Option<String>,
+    /// The leaf of a snapshot of the target that was taken to compare, and its guid.
+    pub(super) look: Option<Guid>,
+    /// Conflicts that the caller has asked to override.
+    pub(crate) overridden: Vec<Conflict>,
     pub(crate) mounted: Vec<PathBuf>,
+    /// What could not be removed after the commit point.
+    pub(crate) kept: Vec<Leftover>,
 }
 
 impl Stage {
     pub(crate) fn new(engine: Arc<dyn Engine>, order: Order) -> Self {
-        let guids = Guids {
-            target: order.target,
-            parents: vec![None; order.layout.missing_parents.len()],
-            ..Guids::default()
-        };
-        Self { order, engine, guids, prepared: Vec::new(), base_at: None, mounted: Vec::new() }
+        let parents = vec![None; order.layout.missing_parents.len()];
+        Self {
+            order,
+            engine,
+            guids: Guids { parents, ..Guids::default() },
+            prepared: Vec::new(),
+            base_at: None,
+            look: None,
+            overridden: Vec::new(),
+            mounted: Vec::new(),
+            kept: Vec::new(),
+        }
     }
 
     /// What a step is about, for errors.
@@ -98,6 +104,9 @@ impl Stage {
                 layout.missing_parents.get(level).map(ToString::to_string).unwrap_or_default()
             }
             Step::TakeBase => layout.base.to_string(),
+            Step::WriteRecord | Step::EraseRecord => {
+                self.order.ancestor.as_ref().map(|(name, _)| name.to_string()).unwrap_or_default()
+            }
             Step::DestroyBase => self.base_at.clone().unwrap_or_else(|| layout.base.to_string()),
             Step::TakeFinal | Step::DestroyFinal => match &layout.final_leaf {
                 Some(leaf) => format!("{}@{leaf}", layout.workspace),
@@ -111,7 +120,10 @@ impl Stage {
             | Step::PrepareMounts
             | Step::RenameIntoPlace
             | Step::SwapMounts
-            | Step::RestoreMountpoint
+            | Step::Conclude
+            | Step::PinMountpoint
+            | Step::UnpinMountpoint
+            | Step::DestroyLook
             | Step::DropMounts
             | Step::PromoteBack
             | Step::RenameBack => layout.target.to_string(),
@@ -144,7 +156,20 @@ impl Stage {
     /// Undoes `done` in reverse. Goes on after a failure, so that as little as possible is left.
     pub(crate) fn undo(&mut self, done: &[Step]) -> Vec<StepError> {
         let inverses: Vec<Step> = done.iter().rev().filter_map(|step| step.inverse()).collect();
-        inverses.into_iter().filter_map(|step| self.finish(step).err()).collect()
+        let mut errors = Vec::new();
+        for step in inverses {
+            // The record stays as long as anything that it tells of.
+            if step == Step::EraseRecord && !errors.is_empty() {
+                continue;
+            }
+            errors.extend(self.finish(step).err());
+            // Names and snapshots go back in order or not at all: recovery takes it up from here.
+            let names = [Step::RenameBack, Step::UnpinMountpoint, Step::PromoteBack];
+            if names.contains(&step) && !errors.is_empty() {
+                break;
+            }
+        }
+        errors
     }
 
     /// Carries out one step that can't be given up.
@@ -167,10 +192,20 @@ impl Stage {
         let order = &self.order;
         let layout = &order.layout;
         let result = match step {
-            Step::Look => Ok(()),
+            Step::Look | Step::Detach | Step::Resume => Ok(()),
             Step::CopyPermissions => engine.copy_permissions(&layout.target, &layout.workspace),
+            Step::WriteRecord => match &order.ancestor {
+                Some((name, guid)) => engine.write_record(
+                    (name.as_str(), *guid),
+                    &property(self.id()),
+                    None,
+                    Some(&order.record.encode()),
+                ),
+                None => Ok(()),
+            },
+            Step::EraseRecord => self.erase_record(),
             Step::CreateParent(level) => match layout.missing_parents.get(level).cloned() {
-                Some(parent) => engine.create(&parent, &[]).and_then(|()| {
+                Some(parent) => engine.create(&parent, &[self.mark()]).and_then(|()| {
                     let guid = self.guid_of(parent.as_str())?;
                     self.guids.parents[level] = Some(guid);
                     Ok(())
@@ -180,15 +215,25 @@ impl Stage {
             Step::CreateWorkspace => engine
                 .create(&layout.workspace, &order.properties)
                 .and_then(|()| self.record_workspace()),
-            Step::TakeBase => engine.snapshot(&layout.base).and_then(|()| {
-                self.guids.base = Some(self.guid_of(self.order.layout.base.as_str())?);
-                Ok(())
-            }),
+            Step::TakeBase => {
+                let (name, record) = (property(order.record.id), order.record.encode());
+                let record = Some((name.as_str(), record.as_str()));
+                // Only a mount brings what a crash has left in the intent log.
+                let places = engine.places(&layout.target);
+                let replayed = places.and_then(|places| match places.is_empty() {
+                    true => engine.replay(&layout.target),
+                    false => Ok(()),
+                });
+                replayed.and_then(|()| engine.snapshot(&layout.base, record)).and_then(|()| {
+                    self.guids.base = Some(self.guid_of(self.order.layout.base.as_str())?);
+                    Ok(())
+                })
+            }
             Step::CloneWorkspace => engine
                 .clone_snapshot(&layout.workspace, &layout.base, &order.properties)
                 .and_then(|()| self.record_workspace()),
             Step::MountWorkspace => engine.mount_private(&layout.workspace, &order.private_path),
-            Step::SetOwnership => match &order.ownership {
+            Step::SetOwnership => match &order.record.ownership {
                 Some(ids) => engine.set_ownership(&order.private_path, ids),
                 None => Ok(()),
             },
@@ -197,13 +242,15 @@ impl Stage {
             Step::PrepareMounts => return self.prepare_mounts(),
             Step::CheckTarget => return self.check_target(),
             Step::Promote => return self.promote(),
+            Step::PinMountpoint => return self.pin_mountpoint(),
+            Step::UnpinMountpoint => self.unpin_mountpoint(),
             Step::RenameAside => return self.rename_aside(),
             Step::RenameIntoPlace => return self.rename_into_place(),
             Step::SwapMounts => self.swap_mounts(),
             Step::UnmountWorkspace => engine.unmount_private(&order.private_path),
+            Step::Conclude => self.conclude(),
+            Step::ParkPredecessor => self.park_predecessor(),
             Step::DestroyPredecessor => self.destroy_predecessor(),
-            Step::ParkPredecessor => engine.keep_from_boot_mounts(&layout.predecessor),
-            Step::RestoreMountpoint => self.restore_mountpoint(),
             Step::DestroyBase => self.destroy_base(),
             Step::DropMounts => {
                 self.prepared.clear();
@@ -215,17 +262,129 @@ impl Stage {
                 }
                 None => Ok(()),
             },
+            Step::DestroyLook => self.destroy_look(&layout.target.clone()),
             Step::PromoteBack => self.promote_back(),
-            Step::RenameBack => self.rename(&layout.predecessor, &layout.target, self.guids.target),
-            Step::DestroyWorkspace => self.destroy(layout.workspace.as_str(), self.guids.workspace),
-            Step::DestroyParent(level) => match layout.missing_parents.get(level) {
-                Some(parent) => {
-                    self.destroy(parent.as_str(), self.guids.parents.get(level).copied().flatten())
-                }
-                None => Ok(()),
-            },
+            Step::RenameBack => {
+                self.rename(&layout.predecessor, &layout.target, order.record.target_guid)
+            }
+            Step::DestroyWorkspace => self.destroy_workspace(),
+            Step::DestroyParent(level) => self.destroy_parent(level),
         };
         result.map_err(|fault| Stop::Failed(self.error(step, fault)))
+    }
+
+    pub(super) fn id(&self) -> TransactionId {
+        self.order.record.id
+    }
+
+    /// The property by which an init transaction's own datasets are known.
+    pub(super) fn mark(&self) -> (String, PropertyValue) {
+        (MARK.to_owned(), PropertyValue::Text(self.id().to_string()))
+    }
+
+    /// Where the record is.
+    pub(super) fn carrier(&self) -> Option<(String, Guid)> {
+        match &self.order.ancestor {
+            Some((name, guid)) => Some((name.to_string(), *guid)),
+            None => {
+                let name = self.base_at.clone();
+                let name = name.unwrap_or_else(|| self.order.layout.base.to_string());
+                self.guids.base.map(|guid| (name, guid))
+            }
+        }
+    }
+
+    /// Replaces the record on disk, and then the one in memory.
+    pub(crate) fn rewrite_record(&mut self, record: Record) -> Result<(), Fault> {
+        let (old, new) = (self.order.record.encode(), record.encode());
+        self.locate_base()?;
+        let (carrier, guid) = self.carrier().ok_or(Errno::NOENT)?;
+        let name = property(self.id());
+        self.engine.write_record((&carrier, guid), &name, Some(&old), Some(&new))?;
+        self.order.record = record;
+        Ok(())
+    }
+
+    /// Records that a rollback could not remove everything, so that a sweep goes on with it.
+    pub(crate) fn record_rollback(&mut self, errors: &[StepError]) {
+        if errors.is_empty() {
+            return;
+        }
+        let mut record = self.order.record.clone();
+        (record.state, record.owner) = (State::RolledBack, None);
+        if let Err(fault) = self.rewrite_record(record) {
+            // Then it counts as interrupted, which comes to the same.
+            tracing::debug!(?fault, "the rollback's rest is not recorded");
+        }
+    }
+
+    /// Takes up a detached transaction: of several processes that try, one gets it.
+    pub(crate) fn resume(&mut self) -> Result<(), StepError> {
+        let detached = self.order.record.clone();
+        let owner = Owner::this_process();
+        let owner = owner.map_err(|errno| self.error(Step::Resume, Fault::from(errno)))?;
+        let open = Record { state: State::Open, owner: Some(owner), ..detached.clone() };
+        self.rewrite_record(open).map_err(|fault| self.error(Step::Resume, fault))?;
+        // There may be a mount of before, if this is the same boot.
+        let mounted = self
+            .find_new_mounts()
+            .map_err(|fault| self.error(Step::Look, fault))
+            .and_then(|()| self.finish(Step::UnmountWorkspace))
+            .and_then(|()| self.finish(Step::MountWorkspace));
+        if let Err(error) = mounted {
+            if let Err(fault) = self.rewrite_record(detached) {
+                tracing::warn!(?fault, "the transaction could not be detached again");
+            }
+            return Err(error);
+        }
+        Ok(())
+    }
+
+    /// What an init transaction made, and is to mount where it is not mounted by now.
+    fn find_new_mounts(&mut self) -> Result<(), Fault> {
+        let Layout { target, workspace, missing_parents, .. } = &self.order.layout;
+        let parents = missing_parents.iter().zip(&self.guids.parents);
+        let made = parents.filter(|(_, guid)| guid.is_some()).map(|(name, _)| (name, name));
+        let target = (self.order.record.kind == Kind::Init).then_some((target, workspace));
+        let mut new_mounts = Vec::new();
+        for (name, now) in made.chain(target) {
+            let facts = self.engine.facts(now.as_str())?;
+            let is_path = facts.is_some_and(|facts| facts.mountpoint.starts_with('/'));
+            if is_path && self.engine.places(name)?.is_empty() {
+                new_mounts.push(name.clone());
+            }
+        }
+        self.order.new_mounts = new_mounts;
+        Ok(())
+    }
+
+    fn erase_record(&self) -> Result<(), Fault> {
+        let Some((name, guid)) = &self.order.ancestor else { return Ok(()) };
+        let (property, value) = (property(self.id()), self.order.record.encode());
+        self.engine.write_record((name.as_str(), *guid), &property, Some(&value), None)
+    }
+
+    /// Destroys the workspace with the snapshots that the caller took in it; never after a promote,
+    /// which makes the target's snapshots its own.
+    fn destroy_workspace(&self) -> Result<(), Fault> {
+        let name = &self.order.layout.workspace;
+        let Some(guid) = self.guids.workspace else { return Ok(()) };
+        match self.engine.destroy_workspace(name, guid, self.guids.base) {
+            Ok(_) => Ok(()),
+            Err(fault) => self.gone(name.as_str()).ok_or(fault),
+        }
+    }
+
+    /// Destroys a parent; one that is in use stays, and is no longer marked as made for this.
+    fn destroy_parent(&self, level: usize) -> Result<(), Fault> {
+        let guid = self.guids.parents.get(level).copied().flatten();
+        let parent = self.order.layout.missing_parents.get(level);
+        let (Some(parent), Some(guid)) = (parent, guid) else { return Ok(()) };
+        let result = self.destroy(parent.as_str(), Some(guid));
+        if result.is_err() {
+            self.engine.inherit(parent, guid, &[MARK])?;
+        }
+        result
     }
 
     /// The guid of something that was just made.
@@ -251,9 +410,19 @@ impl Stage {
             Step::TakeFinal => &mut self.guids.final_snapshot,
             // The private mount may be half made; unmounting what isn't mounted does nothing.
             Step::MountWorkspace => return true,
+            // Removing a record that isn't there is refused; one that is, is this transaction's.
+            Step::WriteRecord => return self.record_is_there() == Some(true),
+            Step::PinMountpoint => return self.is_pinned() == Ok(true),
+            Step::CreateParent(level) => {
+                let marked = self.marked_as_ours(&name);
+                if let (Some(slot), Some(_)) = (self.guids.parents.get_mut(level), marked) {
+                    *slot = marked;
+                }
+                return marked.is_some();
+            }
             Step::RenameAside => {
                 let renamed = self.engine.facts(&name).ok().flatten().map(|facts| facts.guid);
-                return renamed.is_some() && renamed == self.guids.target;
+                return renamed.is_some() && renamed == self.order.record.target_guid;
             }
             _ => return false,
         };
@@ -263,12 +432,32 @@ impl Stage {
         slot.is_some()
     }
 
+    /// The guid of a dataset that has this transaction's mark.
+    fn marked_as_ours(&self, name: &str) -> Option<Guid> {
+        let above = [name.parse().ok()?];
+        let scope = Scope::Target { target: &self.order.layout.target, above: &above };
+        let (mark, id) = (MARK, self.id().to_string());
+        let is = |e: &&Entry| e.carrier == name && e.property == mark && e.value == id && e.local;
+        Some(self.engine.journal(scope).ok()?.iter().find(is)?.guid)
+    }
+
+    /// Whether an init transaction's record is where it was to be written; `None`: not known.
+    pub(super) fn record_is_there(&self) -> Option<bool> {
+        let (ancestor, _) = self.order.ancestor.as_ref()?;
+        let above = std::slice::from_ref(ancestor);
+        let scope = Scope::Target { target: &self.order.layout.target, above };
+        let entries = self.engine.journal(scope).ok()?;
+        let name = property(self.id());
+        let is = |entry: &Entry| entry.property == name && entry.carrier == ancestor.as_str();
+        Some(entries.iter().any(is))
+    }
+
     fn take_final(&mut self) -> Result<(), Fault> {
         let Some(leaf) = &self.order.layout.final_leaf else {
             return Ok(());
         };
         let name = snapshot_of(&self.order.layout.workspace, leaf)?;
-        self.engine.snapshot(&name)?;
+        self.engine.snapshot(&name, None)?;
         self.guids.final_snapshot = Some(self.guid_of(name.as_str())?);
         Ok(())
     }
@@ -285,7 +474,7 @@ impl Stage {
             let mount = self.engine.prepare_mount(now, place).map_err(fail)?;
             prepared.push((dataset.clone(), mount));
         }
-        if self.order.kind == Kind::Update {
+        if self.order.record.kind == Kind::Update {
             for place in self.engine.places(&layout.target).map_err(fail)? {
                 if let Some(path) = self.engine.mounts_on(&place).map_err(fail)?.first() {
                     let path = path.display().to_string();
@@ -303,6 +492,10 @@ impl Stage {
     fn swap_mounts(&mut self) -> Result<(), Fault> {
         let mut first = Ok(());
         for (dataset, mut prepared) in std::mem::take(&mut self.prepared) {
+            // What is below a parent that is not mounted would be in the parent's way later.
+            if first.is_err() && self.order.record.kind == Kind::Init {
+                break;
+            }
             if prepared.place.replaces.is_none() {
                 // ZFS knows the path, an alternate root of the pool included.
                 match self.engine.facts(dataset.as_str()) {

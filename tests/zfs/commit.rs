@@ -4,7 +4,7 @@ use std::fs;
 use std::os::unix::fs::{MetadataExt, symlink};
 use std::process::Command;
 
-use zfs_txn::{CommitError, Conflict, Keeps, Kind, Ownership, Snapshot, Zfs};
+use zfs_txn::{CommitError, Conflict, Keeps, Kind, OnConflict, Ownership, Snapshot, Zfs};
 
 use crate::support::{Identity, Scene, State};
 
@@ -323,16 +323,26 @@ fn a_child_created_meanwhile_is_a_conflict() {
     scene.end();
 }
 
-/// I6: what is written to the target while a transaction is open is kept, and named.
+/// I6: what is written to the target while a transaction is open is a conflict; overwritten, it is
+/// kept, and named.
 #[test]
-fn a_write_to_the_target_meanwhile_is_kept_in_a_leftover() {
+fn a_write_to_the_target_meanwhile_is_a_conflict_or_kept_when_told_to_overwrite() {
     let scene = Scene::new();
     let target = scene.dataset("t", &[]);
-    let transaction = scene.begin(&target);
-    fs::write(transaction.path().join("file"), "ours").unwrap();
     let path = scene.mounted_at(&target).unwrap();
+    let careful = scene.begin(&target);
+    let bold = scene.zfs.transaction(&target).on_conflict(OnConflict::Overwrite).begin().unwrap();
+    fs::write(bold.path().join("file"), "ours").unwrap();
     fs::write(path.join("theirs"), "theirs").unwrap();
-    let receipt = transaction.commit().unwrap();
+    let before = State::of(&scene, Identity::Kept);
+    let error = careful.commit().unwrap_err();
+    let CommitError::Conflict { conflict, transaction } = error else { panic!("{error}") };
+    assert!(matches!(conflict, Conflict::Modified { .. }), "{conflict}");
+    before.assert_same(&State::of(&scene, Identity::Kept));
+    transaction.rollback().unwrap();
+
+    let receipt = bold.commit().unwrap();
+    assert!(matches!(receipt.overridden[..], [Conflict::Modified { .. }]), "{receipt:?}");
     let [predecessor, base] = &receipt.leftovers[..] else { panic!("{receipt:?}") };
     assert_eq!((predecessor.keeps, base.keeps), (Keeps::Changes, Keeps::Nothing), "{receipt:?}");
     assert_eq!(scene.read(&target), "ours");
@@ -341,15 +351,22 @@ fn a_write_to_the_target_meanwhile_is_kept_in_a_leftover() {
     scene.pool.zfs(&["set", &format!("mountpoint={}", kept.display()), &predecessor.name]);
     scene.pool.zfs(&["mount", &predecessor.name]);
     assert_eq!(fs::read_to_string(kept.join("theirs")).unwrap(), "theirs");
-    // As its text says, it can be removed by hand.
+    // A sweep keeps what is found nowhere else; what a person destroys, it cleans up after.
+    scene.pool.zfs(&["unmount", &predecessor.name]);
+    let swept = scene.zfs.sweep(&scene.name("")).unwrap();
+    assert_eq!((swept.finished.len(), swept.unfinished.len()), (0, 1), "{swept:?}");
+    // It is in nobody's way.
+    assert!(scene.publish(&target, "later").leftovers.is_empty());
     scene.pool.zfs(&["destroy", &predecessor.name]);
-    scene.pool.zfs(&["destroy", &base.name]);
+    let swept = scene.zfs.sweep(&scene.name("")).unwrap();
+    assert_eq!((swept.finished.len(), swept.unfinished.len()), (1, 0), "{swept:?}");
+    assert!(scene.zfs.pending(&scene.name("")).unwrap().is_empty());
     scene.end();
 }
 
 /// A small write over an access time's: the number of bytes written says nothing of it.
 #[test]
-fn a_write_after_a_read_meanwhile_is_kept() {
+fn a_write_after_a_read_meanwhile_is_a_conflict() {
     let scene = Scene::new();
     let target = scene.dataset("t", &["-o", "atime=on", "-o", "relatime=off"]);
     let transaction = scene.begin(&target);
@@ -357,11 +374,10 @@ fn a_write_after_a_read_meanwhile_is_kept() {
     scene.pool.zpool(&["sync", scene.pool.name()]);
     let path = scene.mounted_at(&target).unwrap();
     fs::write(path.join("file"), "generation X").unwrap();
-    let receipt = transaction.commit().unwrap();
-    assert_eq!(receipt.leftovers[0].keeps, Keeps::Changes, "{receipt:?}");
-    for leftover in &receipt.leftovers {
-        scene.pool.zfs(&["destroy", "-r", &leftover.name]);
-    }
+    let error = transaction.commit().unwrap_err();
+    let CommitError::Conflict { conflict, transaction } = error else { panic!("{error}") };
+    assert!(matches!(conflict, Conflict::Modified { .. }), "{conflict}");
+    transaction.rollback().unwrap();
     scene.end();
 }
 
@@ -453,4 +469,78 @@ fn a_confined_library_touches_nothing_outside() {
     confined.transaction(&inside).begin().unwrap().commit().unwrap();
     assert!(Zfs::confined_to(["not//a name"]).is_err());
     scene.end();
+}
+
+/// I6: overridden settings are in the predecessor alone; neither recovery nor sweep takes them for
+/// nothing.
+#[test]
+fn overridden_settings_are_kept_until_a_person_has_seen_them() {
+    let scene = Scene::new();
+    let target = scene.dataset("t", &[]);
+    let transaction =
+        scene.zfs.transaction(&target).on_conflict(OnConflict::Overwrite).begin().unwrap();
+    scene.pool.zfs(&["set", "com.example:note=theirs", target.as_str()]);
+    let receipt = transaction.commit().unwrap();
+    assert!(matches!(receipt.overridden[..], [Conflict::SettingsChanged { .. }]), "{receipt:?}");
+    assert_eq!(receipt.leftovers[0].keeps, Keeps::Changes, "{receipt:?}");
+    let recovery = scene.zfs.recover(&scene.name("")).unwrap();
+    assert_eq!((recovery.finished.len(), recovery.unfinished.len()), (0, 1), "{recovery:?}");
+    let kept = receipt.leftovers[0].name.parse().unwrap();
+    assert_eq!(scene.property(&kept, "com.example:note").0, "theirs");
+    scene.pool.zfs(&["destroy", kept.as_str()]);
+    assert_eq!(scene.zfs.sweep(&scene.name("")).unwrap().finished.len(), 1);
+    scene.end();
+}
+
+/// A mount point that somebody has set meanwhile is a conflict, also where others are overridden.
+#[test]
+fn a_mount_point_set_meanwhile_is_never_overridden() {
+    let scene = Scene::new();
+    let target = scene.dataset("t", &[]);
+    let transaction =
+        scene.zfs.transaction(&target).on_conflict(OnConflict::Overwrite).begin().unwrap();
+    let theirs = scene.pool.directory().join("theirs").display().to_string();
+    scene.pool.zfs(&["set", &format!("mountpoint={theirs}"), target.as_str()]);
+    let error = transaction.commit().unwrap_err();
+    let CommitError::Conflict { conflict, transaction } = error else { panic!("{error}") };
+    assert!(matches!(conflict, Conflict::SettingsChanged { .. }), "{conflict}");
+    transaction.rollback().unwrap();
+    assert_eq!(scene.property(&target, "mountpoint"), (theirs, "local".to_owned()));
+    scene.end();
+}
+
+/// A bookmark made meanwhile is somebody's base for the next send.
+#[test]
+fn a_bookmark_made_meanwhile_is_kept_with_the_predecessor() {
+    let scene = Scene::new();
+    let target = scene.dataset("t", &[]);
+    let transaction = scene.begin(&target);
+    let (snapshot, bookmark) = (format!("{target}@s"), format!("{target}#s"));
+    scene.pool.zfs(&["snapshot", &snapshot]);
+    scene.pool.zfs(&["bookmark", &snapshot, &bookmark]);
+    scene.pool.zfs(&["destroy", &snapshot]);
+    let receipt = transaction.commit().unwrap();
+    let kept = &receipt.leftovers[0].name;
+    scene.pool.zfs(&["list", "-t", "bookmark", &format!("{kept}#s")]);
+    let swept = scene.zfs.sweep(&scene.name("")).unwrap();
+    assert_eq!((swept.finished.len(), swept.unfinished.len()), (0, 1), "{swept:?}");
+    scene.pool.cleanup();
+}
+
+/// A person who undoes a commit by hand promotes the predecessor: then it is theirs.
+#[test]
+fn a_predecessor_that_was_promoted_by_hand_is_not_swept() {
+    let scene = Scene::new();
+    let target = scene.dataset("t", &[]);
+    let path = scene.mounted_at(&target).unwrap();
+    let open = fs::File::open(path.join("file")).unwrap();
+    let receipt = scene.publish(&target, "ours");
+    drop(open);
+    let kept = receipt.leftovers[0].name.clone();
+    scene.pool.zfs(&["promote", &kept]);
+    scene.pool.zfs(&["destroy", target.as_str()]);
+    let recovery = scene.zfs.recover(&scene.name("")).unwrap();
+    assert_eq!((recovery.finished.len(), recovery.unfinished.len()), (0, 1), "{recovery:?}");
+    scene.pool.zfs(&["list", &kept]);
+    scene.pool.cleanup();
 }

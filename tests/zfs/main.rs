@@ -8,10 +8,12 @@
 )]
 
 mod commit;
+mod endurance;
 mod errors;
 mod mounts;
 mod process;
 mod random;
+mod recovery;
 mod rollback;
 mod support;
 #[path = "../../src/test_pool.rs"]

@@ -219,7 +219,8 @@ fn content(directory: &Path, key: &str, state: &mut BTreeMap<String, String>) {
 
 /// How many datasets of the pool would be mounted at `path` at the next boot.
 pub fn claims(scene: &Scene, path: &Path) -> usize {
-    let list = scene.pool.zfs(&["list", "-Ho", "canmount,mountpoint", "-r", scene.pool.name()]);
-    let claim = format!("on\t{}", path.display());
+    let list =
+        scene.pool.zfs(&["list", "-Ho", "canmount,zoned,mountpoint", "-r", scene.pool.name()]);
+    let claim = format!("on\toff\t{}", path.display());
     list.lines().filter(|line| **line == claim).count()
 }

@@ -4,6 +4,7 @@ mod bench;
 mod cache;
 mod command;
 mod console;
+mod crash;
 mod demo;
 mod host;
 mod image;
@@ -74,6 +75,18 @@ enum Command {
         /// The directory to copy into the virtual machine, of at most 512 MiB.
         dir: Option<PathBuf>,
     },
+    /// Cut the power of a virtual machine while transactions run, recover, and check what is there.
+    Crash {
+        /// The OpenZFS release line.
+        #[arg(long, default_value = "2.3")]
+        zfs: String,
+        /// How often to cut the power.
+        #[arg(long, default_value_t = 20)]
+        cuts: u64,
+        /// The seed of all that is random, of an earlier run to repeat.
+        #[arg(long)]
+        seed: Option<u64>,
+    },
     /// Run the benchmarks in a virtual machine.
     Bench {
         /// The OpenZFS release line.
@@ -102,6 +115,7 @@ fn run(command: Command) -> Result<ExitCode> {
         Command::Test { zfs, filter } => test::run(&cache, lines::find(&zfs)?, filter.as_deref()),
         Command::Lint => lint::run(&cache, &lines::LINES[0]),
         Command::Demo { zfs, dir } => demo::run(&cache, lines::find(&zfs)?, dir.as_deref()),
+        Command::Crash { zfs, cuts, seed } => crash::run(&cache, lines::find(&zfs)?, cuts, seed),
         Command::Bench { zfs } => bench::run(&cache, lines::find(&zfs)?),
     }
 }

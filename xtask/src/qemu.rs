@@ -45,6 +45,15 @@ fn major(text: &str) -> Option<u32> {
     text.split_once("version ")?.1.split('.').next()?.parse().ok()
 }
 
+/// A disk whose writes and flushes are logged, in the format of the kernel's dm-log-writes.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct LoggedDisk<'a> {
+    /// The raw image, whose content is of no use after a power cut: the log is.
+    pub(crate) image: &'a Path,
+    /// The log, an empty file.
+    pub(crate) log: &'a Path,
+}
+
 /// QEMU with the sockets of [`CHANNELS`] in its working directory, `dir`.
 pub(crate) fn command(
     tools: &Tools,
@@ -52,6 +61,7 @@ pub(crate) fn command(
     dir: &Path,
     payload: &Path,
     disks: &[PathBuf],
+    logged: Option<LoggedDisk<'_>>,
 ) -> Command {
     let mut command = tools.command(PROGRAM);
     command.current_dir(dir);
@@ -78,12 +88,35 @@ pub(crate) fn command(
         // What the guest was told is on disk survives the end of QEMU.
         drive(disk, "cache=writethrough");
     }
+    if let Some(disk) = logged {
+        attach_logged(&mut command, disk);
+    }
     command.args(["-device", "virtio-serial-pci,id=ports,max_ports=8"]);
     for (name, device) in CHANNELS {
         command.arg("-chardev").arg(format!("socket,id={name},path={name}"));
         command.arg("-device").arg(format!("{device},chardev={name}"));
     }
     command
+}
+
+/// The guest sees a volatile write cache, so it flushes; each write and each flush is in the log
+/// before the guest is told that it is done. The files themselves need no flush: the host stays up.
+fn attach_logged(command: &mut Command, disk: LoggedDisk<'_>) {
+    let file = |path: &Path| path.to_string_lossy().replace(',', ",,");
+    for (node, path) in [("image", disk.image), ("log", disk.log)] {
+        let path = file(path);
+        command.arg("-blockdev").arg(format!(
+            "driver=file,node-name=logged-{node},filename={path},cache.no-flush=on,aio=threads"
+        ));
+    }
+    command.args([
+        "-blockdev",
+        "driver=blklogwrites,node-name=logged,file=logged-image,log=logged-log",
+    ]);
+    // Discards may lose what was flushed, so there are none. Named after the other disks.
+    command
+        .arg("-device")
+        .arg("virtio-blk-pci,drive=logged,write-cache=on,discard=off,write-zeroes=off,addr=0x1e");
 }
 
 #[cfg(test)]

@@ -1,5 +1,6 @@
 //! One run of the virtual machine: boot, run a job, collect what it says, stop.
 
+use std::cell::Cell;
 use std::fs::{self, File};
 use std::io::{Read, Write};
 use std::os::fd::AsRawFd;
@@ -20,6 +21,8 @@ use crate::progress::Step;
 use crate::terminal;
 use crate::tree::{self, Root, Tools};
 use crate::{process, qemu};
+
+pub(crate) use crate::qemu::LoggedDisk;
 
 /// How long QEMU may take to open its channels.
 const START: Duration = Duration::from_secs(60);
@@ -60,6 +63,24 @@ pub(crate) struct Job<'a> {
     pub(crate) silence: Option<Duration>,
     /// Whether the job has this process's terminal.
     pub(crate) interactive: bool,
+}
+
+/// A run that ends with a power cut: a disk that logs what is written, and the switch.
+#[derive(Debug)]
+pub(crate) struct Power<'a> {
+    /// The disk; the last one.
+    pub(crate) disk: LoggedDisk<'a>,
+    /// When to kill QEMU, set by whoever reads the output.
+    pub(crate) off: &'a Cell<Option<Instant>>,
+}
+
+/// How a run ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum End {
+    /// The job ended with this status.
+    Exit(u8),
+    /// QEMU was killed when it was to be.
+    PowerCut,
 }
 
 /// What is needed to boot a release line.
@@ -103,16 +124,40 @@ impl Machine {
         job: &Job<'_>,
         sink: &mut dyn FnMut(Stream, &[u8]) -> Result<()>,
     ) -> Result<u8> {
+        match self.boot(payload, job, None, sink)? {
+            End::Exit(status) => Ok(status),
+            End::PowerCut => bail!("the power was cut"),
+        }
+    }
+
+    /// Runs the job until it ends or the power is cut, and says nothing meanwhile.
+    pub(crate) fn run_with_power(
+        &self,
+        payload: &Payload,
+        job: &Job<'_>,
+        power: &Power<'_>,
+        sink: &mut dyn FnMut(Stream, &[u8]) -> Result<()>,
+    ) -> Result<End> {
+        self.boot(payload, job, Some(power), sink)
+    }
+
+    fn boot(
+        &self,
+        payload: &Payload,
+        job: &Job<'_>,
+        power: Option<&Power<'_>>,
+        sink: &mut dyn FnMut(Stream, &[u8]) -> Result<()>,
+    ) -> Result<End> {
         let disk = payload.image()?;
         for _ in 1..BOOTS {
-            match self.attempt(payload.run_dir(), &disk, job, sink)? {
+            match self.attempt(payload.run_dir(), &disk, job, power, sink)? {
                 (Ended::BeforeTheJob, Err(error)) => {
                     eprintln!("QEMU failed before the job began, booting again: {error:#}");
                 }
                 (_, outcome) => return outcome,
             }
         }
-        self.attempt(payload.run_dir(), &disk, job, sink)?.1
+        self.attempt(payload.run_dir(), &disk, job, power, sink)?.1
     }
 
     /// One boot.
@@ -121,20 +166,28 @@ impl Machine {
         dir: &Path,
         disk: &Path,
         job: &Job<'_>,
+        power: Option<&Power<'_>>,
         sink: &mut dyn FnMut(Stream, &[u8]) -> Result<()>,
-    ) -> Result<(Ended, Result<u8>)> {
+    ) -> Result<(Ended, Result<End>)> {
         let listeners = listen(dir)?;
         let log = dir.join("qemu.log");
         let errors = File::create(&log).context("creating QEMU's log")?;
-        let mut command = qemu::command(&self.tools, &self.boot, dir, disk, job.disks);
+        let logged = power.map(|power| power.disk);
+        let mut command = qemu::command(&self.tools, &self.boot, dir, disk, job.disks, logged);
         let child = command
             .stdin(Stdio::null())
             .stdout(errors.try_clone()?)
             .stderr(errors)
             .spawn()
             .context("starting QEMU")?;
-        let mut guest =
-            Guest { child, console: Console::default(), raw: None, began: false, stuck: false };
+        let mut guest = Guest {
+            child,
+            console: Console::default(),
+            raw: None,
+            began: false,
+            stuck: false,
+            off: power.map(|power| power.off),
+        };
         let result = guest.attend(listeners, job, sink);
         let crashed = guest.child.try_wait()?.is_some_and(|status| !status.success());
         let emulator = crashed || guest.stuck;
@@ -168,7 +221,7 @@ fn listen(dir: &Path) -> Result<Vec<(&'static str, UnixListener)>> {
 }
 
 /// A running QEMU, killed when dropped.
-struct Guest {
+struct Guest<'a> {
     child: Child,
     console: Console,
     raw: Option<terminal::Raw>,
@@ -176,21 +229,23 @@ struct Guest {
     began: bool,
     /// Whether the guest has not said so in time.
     stuck: bool,
+    /// When to cut the power, of a run that ends so.
+    off: Option<&'a Cell<Option<Instant>>>,
 }
 
-impl Drop for Guest {
+impl Drop for Guest<'_> {
     fn drop(&mut self) {
         process::kill(&mut self.child);
     }
 }
 
-impl Guest {
+impl Guest<'_> {
     fn attend(
         &mut self,
         listeners: Vec<(&'static str, UnixListener)>,
         job: &Job<'_>,
         sink: &mut dyn FnMut(Stream, &[u8]) -> Result<()>,
-    ) -> Result<u8> {
+    ) -> Result<End> {
         let (sender, events) = mpsc::channel();
         let (mut control, mut terminal) = (None, None);
         for (name, listener) in listeners {
@@ -204,11 +259,11 @@ impl Guest {
         }
         let control = control.context("no control channel")?;
         let terminal = terminal.filter(|_| job.interactive);
-        let status = self.follow(&events, sender, control, terminal, job, sink)?;
+        let end = self.follow(&events, sender, control, terminal, job, sink)?;
         if let Some(failure) = self.console.failure() {
             bail!("the guest's kernel failed: {failure}");
         }
-        status.context("the guest stopped without the job's exit status")
+        end.context("the guest stopped without the job's exit status")
     }
 
     fn accept(&mut self, name: &str, listener: &UnixListener) -> Result<UnixStream> {
@@ -232,7 +287,7 @@ impl Guest {
         }
     }
 
-    /// Passes output on until the guest is off; returns the exit status if the guest told it.
+    /// Passes output on until the guest is off; returns how the job ended if the guest told it.
     fn follow(
         &mut self,
         events: &Receiver<Event>,
@@ -241,7 +296,7 @@ impl Guest {
         mut terminal: Option<UnixStream>,
         job: &Job<'_>,
         sink: &mut dyn FnMut(Stream, &[u8]) -> Result<()>,
-    ) -> Result<Option<u8>> {
+    ) -> Result<Option<End>> {
         let started = Instant::now();
         let mut heard = started;
         let mut words = Vec::new();
@@ -250,9 +305,17 @@ impl Guest {
         let mut failed: Option<Instant> = None;
         let mut ended: Option<Instant> = None;
         let mut sender = job.interactive.then_some(sender);
-        let mut booting = Some(Step::begin("booting the virtual machine"));
+        // Many boots in a row are not worth two lines each.
+        let mut booting = self.off.is_none().then(|| Step::begin("booting the virtual machine"));
         loop {
-            match events.recv_timeout(Duration::from_millis(20)) {
+            let mut patience = Duration::from_millis(20);
+            if let Some(off) = self.off.and_then(Cell::get) {
+                patience = patience.min(off.saturating_duration_since(Instant::now()));
+                if patience.is_zero() {
+                    return self.cut_power(events, sink).map(Some);
+                }
+            }
+            match events.recv_timeout(patience) {
                 Ok(Event::Data(channel, bytes)) => {
                     heard = Instant::now();
                     match channel {
@@ -267,20 +330,22 @@ impl Guest {
                 Err(RecvTimeoutError::Disconnected) => {
                     process::wait(&mut self.child, Instant::now() + SWITCH_OFF, || {})
                         .context("QEMU, after it has closed its channels")?;
-                    return Ok(status);
+                    return Ok(status.map(End::Exit));
                 }
             }
             let text = String::from_utf8_lossy(&words);
-            if let Some(step) = booting.take_if(|_| text.contains("ready\n")) {
-                step.done();
+            if !self.began && text.contains("ready\n") {
                 self.began = true;
+                if let Some(step) = booting.take() {
+                    step.done();
+                }
                 if let (Some(stream), Some(sender)) = (terminal.take(), sender.take()) {
                     // Until now, Ctrl-C ended this program.
                     self.raw = Some(terminal::Raw::enter()?);
                     terminal::forward(stream, sender);
                 }
             }
-            if booting.is_some() && started.elapsed() > BOOT {
+            if !self.began && started.elapsed() > BOOT {
                 self.stuck = true;
                 bail!("the guest was not ready after {} s", BOOT.as_secs());
             }
@@ -295,13 +360,13 @@ impl Guest {
                 // The end of all channels ends the loop, except while input is forwarded.
                 let quiet = self.raw.is_some() && heard.elapsed() > QUIET;
                 if quiet || since.elapsed() > REST {
-                    return Ok(status);
+                    return Ok(status.map(End::Exit));
                 }
             }
             if self.console.failure().is_some() {
                 let since = *failed.get_or_insert_with(Instant::now);
                 if since.elapsed() > LAST_WORDS {
-                    return Ok(status);
+                    return Ok(status.map(End::Exit));
                 }
             }
             if answered.is_some_and(|since| since.elapsed() > SWITCH_OFF) {
@@ -312,6 +377,30 @@ impl Guest {
             }
             if job.silence.is_some_and(|silence| heard.elapsed() > silence) {
                 bail!("the guest said nothing for {} s", heard.elapsed().as_secs());
+            }
+        }
+    }
+
+    /// Kills QEMU and passes on what it had handed over by then.
+    fn cut_power(
+        &mut self,
+        events: &Receiver<Event>,
+        sink: &mut dyn FnMut(Stream, &[u8]) -> Result<()>,
+    ) -> Result<End> {
+        let ended = self.child.try_wait()?;
+        if let Some(status) = ended {
+            bail!("QEMU ended before the power was cut: {status}");
+        }
+        process::kill(&mut self.child);
+        let deadline = Instant::now() + REST;
+        loop {
+            match events.recv_timeout(deadline.saturating_duration_since(Instant::now())) {
+                Ok(Event::Data("console", bytes)) => self.console.feed(&bytes),
+                Ok(Event::Data("control", _) | Event::Quit) => {}
+                Ok(Event::Data("stderr", bytes)) => sink(Stream::Err, &bytes)?,
+                Ok(Event::Data(_, bytes)) => sink(Stream::Out, &bytes)?,
+                Err(RecvTimeoutError::Disconnected) => return Ok(End::PowerCut),
+                Err(RecvTimeoutError::Timeout) => bail!("QEMU's channels outlive it"),
             }
         }
     }

@@ -20,10 +20,15 @@ impl Lzc {
     pub(crate) fn snapshot(&self, snapshots: &[&str], props: &NvList) -> Result<(), LzcError> {
         const CALL: &str = "lzc_snapshot";
         let list = c_names(CALL, snapshots)?;
-        call_with_errors(CALL, snapshots, |failed| {
+        let mut error = 0;
+        let result = call_with_errors(CALL, snapshots, |failed| {
             // SAFETY: lzc_snapshot reads two lists, and stores null or a new list in `failed`.
-            unsafe { c::lzc_snapshot(list.as_ptr(), props.as_ptr(), failed) }
-        })
+            error = unsafe { c::lzc_snapshot(list.as_ptr(), props.as_ptr(), failed) };
+            error
+        });
+        // A dataset gets one snapshot a txg. The kernel tries again in the next, and leaves the first
+        // try's EAGAIN in the list (dsl_dataset_snapshot_check, dsl_sync_task_common).
+        if error == 0 { Ok(()) } else { result }
     }
 
     /// Destroys snapshots of one pool, all or none; missing ones are ignored. With `defer`, those

@@ -1,0 +1,23 @@
+-- Behind known.lua: destroys a workspace with its own snapshots, in one txg. It must still be the
+-- clone that it was made as: after a promote it holds the target's snapshots.
+-- Arguments: origin (a guid; 0 where it is no clone).
+-- Returns "foreign" where it has another origin, or the error number (0: done).
+origin = zfs.get_prop(name, "origin")
+origin_guid = 0
+if origin then
+    origin_guid = zfs.get_prop(origin, "guid")
+end
+if origin_guid ~= args["origin"] then
+    return "foreign"
+end
+snapshots = {}
+for snapshot in zfs.list.snapshots(name) do
+    snapshots[#snapshots + 1] = snapshot
+end
+for _, snapshot in ipairs(snapshots) do
+    errno = zfs.sync.destroy(snapshot)
+    if errno ~= 0 then
+        return errno
+    end
+end
+return zfs.sync.destroy(name)

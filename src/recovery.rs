@@ -1,0 +1,114 @@
+//! What is known of unfinished transactions, and what recovery did about them.
+
+use std::time::{Duration, SystemTime};
+
+use crate::error::StepError;
+use crate::name::{DatasetName, TransactionId};
+use crate::receipt::Leftover;
+use crate::txn::Kind;
+
+/// A transaction whose record is on disk.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Pending {
+    /// Its id, which is in the names of everything it made.
+    pub id: TransactionId,
+    /// The dataset or snapshot that carries its record.
+    pub carrier: String,
+    /// What it is about; `None` where the record can't be read.
+    pub target: Option<DatasetName>,
+    /// Init or update; `None` where the record can't be read.
+    pub kind: Option<Kind>,
+    /// When it began, by the clock of the machine that it began on; `None` where the record can't be
+    /// read.
+    pub begun: Option<SystemTime>,
+    /// How it stands.
+    pub condition: Condition,
+}
+
+impl Pending {
+    /// How long ago it began; zero for what is in the future.
+    pub fn age(&self) -> Option<Duration> {
+        self.begun.map(|begun| SystemTime::now().duration_since(begun).unwrap_or_default())
+    }
+}
+
+/// How a transaction stands.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Condition {
+    /// A living process has it: it is left alone.
+    Open {
+        /// The process.
+        pid: u32,
+    },
+    /// Its process can't be seen from here, because it is in another pid or time namespace of this
+    /// machine: it is left alone. Recover it from there, or after a reboot.
+    OutOfSight {
+        /// The process, by its number in its own namespace.
+        pid: u32,
+    },
+    /// It was [detached](crate::Transaction::detach): it is left alone until it is
+    /// [resumed](crate::Zfs::resume).
+    Detached,
+    /// Its process is gone, or had to give up: [`Zfs::recover`](crate::Zfs::recover) finishes it.
+    Interrupted,
+    /// It has ended, but something that it made could not be removed:
+    /// [`Zfs::sweep`](crate::Zfs::sweep) tries again.
+    Leftover,
+    /// Its record can't be relied on, and is not acted on.
+    Unreadable {
+        /// Why not.
+        reason: String,
+    },
+}
+
+/// What a transaction was brought to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum Outcome {
+    /// It had passed its commit point: the target has the new content, and everything is put right.
+    Committed,
+    /// It had not: the target has the old content, and nothing of the transaction is left.
+    RolledBack,
+    /// It had ended before: what it had left is removed now.
+    Swept,
+}
+
+/// A transaction that was finished.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Finished {
+    /// Its id.
+    pub id: TransactionId,
+    /// What it was about.
+    pub target: DatasetName,
+    /// What it was brought to.
+    pub outcome: Outcome,
+    /// What could not be removed.
+    pub leftovers: Vec<Leftover>,
+}
+
+/// A transaction that could not be finished. Nothing of its content is lost.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Unfinished {
+    /// The transaction.
+    pub pending: Pending,
+    /// Why not.
+    pub reason: String,
+    /// The step that failed, if one did.
+    pub error: Option<StepError>,
+}
+
+/// What [`Zfs::recover`](crate::Zfs::recover) or [`Zfs::sweep`](crate::Zfs::sweep) did.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Recovery {
+    /// What was finished.
+    pub finished: Vec<Finished>,
+    /// What was left alone, as its condition says.
+    pub untouched: Vec<Pending>,
+    /// What should have been finished, but could not be.
+    pub unfinished: Vec<Unfinished>,
+}

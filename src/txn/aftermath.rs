@@ -1,0 +1,125 @@
+//! What is to be done about a transaction that was interrupted. Pure: from what is there under which
+//! name to steps.
+
+use crate::txn::journal::State;
+use crate::txn::plan::{Kind, Step};
+
+/// What the target's name stands for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(crate) enum Named {
+    Nothing,
+    /// The dataset that it stood for at begin.
+    Old,
+    /// The workspace: the commit point was passed.
+    New,
+    /// A dataset that has nothing to do with the transaction.
+    Other,
+}
+
+/// What is there of a transaction, each thing recognized by its guid, its origin or its mark.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(crate) struct Sighting {
+    pub(crate) kind: Kind,
+    pub(crate) state: State,
+    pub(crate) target: Named,
+    /// Whether the workspace is there under its own name.
+    pub(crate) workspace: bool,
+    /// Whether the old target is there under the predecessor's name.
+    pub(crate) predecessor: bool,
+    /// Whether the workspace, under whichever name, holds the base.
+    pub(crate) promoted: bool,
+    /// Whether the old target, under whichever name, has its mount point pinned.
+    pub(crate) pinned: bool,
+    /// Whether there is a snapshot that was taken to compare.
+    pub(crate) look: bool,
+    /// How many parents an init transaction was to create.
+    pub(crate) parents: usize,
+}
+
+/// What is to be done.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Aftermath {
+    /// The commit point was passed: finish the commit.
+    Forward(Vec<Step>),
+    /// It was not: undo everything.
+    Back(Vec<Step>),
+    /// The transaction had ended: remove what it could not.
+    Sweep(Vec<Step>),
+    /// Somebody has interfered, and no step is safe; the reason.
+    Stuck(&'static str),
+}
+
+impl Sighting {
+    pub(crate) fn aftermath(&self) -> Aftermath {
+        match self.kind {
+            Kind::Init if self.target == Named::New => Self::forward(),
+            Kind::Init => Aftermath::Back(self.back(&[])),
+            Kind::Update if self.has_ended() => self.sweep(),
+            Kind::Update => self.update(),
+        }
+    }
+
+    /// Whether the names or mount points of the target are not as they are to stay.
+    pub(crate) fn is_between(&self) -> bool {
+        !self.has_ended()
+            && (self.promoted || self.pinned || self.predecessor || self.target == Named::New)
+    }
+
+    /// Whether the commit was concluded.
+    fn has_ended(&self) -> bool {
+        matches!(self.state, State::Committed | State::Kept)
+    }
+
+    fn update(&self) -> Aftermath {
+        use Named::{New, Nothing, Old, Other};
+        match (self.target, self.predecessor, self.promoted, self.workspace) {
+            (New, _, _, _) => Self::forward(),
+            (Old, false, true, true) => Aftermath::Back(self.back(&[Step::PromoteBack])),
+            (Old | Nothing | Other, false, false, _) => Aftermath::Back(self.back(&[])),
+            (Nothing, true, true, true) => {
+                Aftermath::Back(self.back(&[Step::RenameBack, Step::PromoteBack]))
+            }
+            (Other, true, _, _) => Aftermath::Stuck("another dataset has got the target's name"),
+            (Nothing, true, _, _) => Aftermath::Stuck("the new content is not under a known name"),
+            _ => Aftermath::Stuck("the old content is not under a known name"),
+        }
+    }
+
+    fn forward() -> Aftermath {
+        Aftermath::Forward(vec![Step::SwapMounts, Step::UnmountWorkspace, Step::Conclude])
+    }
+
+    /// First names and snapshots, then what begin made.
+    fn back(&self, names: &[Step]) -> Vec<Step> {
+        let mut steps: Vec<Step> =
+            names.iter().copied().filter(|s| *s == Step::RenameBack).collect();
+        steps.extend(self.pinned.then_some(Step::UnpinMountpoint));
+        steps.extend(names.iter().copied().filter(|s| *s == Step::PromoteBack));
+        steps.extend(self.look.then_some(Step::DestroyLook));
+        steps.push(Step::UnmountWorkspace);
+        steps.extend(self.workspace.then_some(Step::DestroyWorkspace));
+        match self.kind {
+            Kind::Init => {
+                steps.extend((0..self.parents).rev().map(Step::DestroyParent));
+                steps.push(Step::EraseRecord);
+            }
+            Kind::Update => steps.push(Step::DestroyBase),
+        }
+        steps
+    }
+
+    fn sweep(&self) -> Aftermath {
+        if self.state == State::Kept && self.predecessor {
+            return Aftermath::Stuck("the predecessor keeps what the commit has overridden");
+        }
+        // A commit that could not swap the mounts left the old content mounted.
+        let swap = (self.target == Named::New).then_some(Step::SwapMounts);
+        let predecessor = self.predecessor.then_some(Step::DestroyPredecessor);
+        Aftermath::Sweep(swap.into_iter().chain(predecessor).chain([Step::DestroyBase]).collect())
+    }
+}
+
+#[cfg(test)]
+pub(crate) mod after_step;
+#[cfg(test)]
+mod tests;

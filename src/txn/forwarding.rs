@@ -1,0 +1,88 @@
+//! For tests: an engine on real ZFS that has each verb pass through one place.
+
+/// Implements [`Engine`](crate::engine::Engine) for a type that has a field `kernel` and two methods:
+/// `question(call)` for verbs that only ask, `effect(verb, call)` for those that change something.
+macro_rules! forward_to_kernel {
+    ($engine:ty) => {
+        forward_to_kernel! {
+            $engine;
+            questions {
+                fn journal(scope: Scope<'_>) -> Vec<Entry>;
+                fn facts(name: &str) -> Option<Facts>;
+                fn settings(dataset: &DatasetName) -> Settings;
+                fn longest_snapshot(dataset: &DatasetName) -> usize;
+                fn snapshots_since(dataset: &DatasetName, base: &str) -> Vec<String>;
+                fn find_snapshot(parent: &DatasetName, leaf: &str, guid: Guid) -> Option<String>;
+                fn differs(one: &SnapshotName, base: &SnapshotName) -> bool;
+                fn places(dataset: &DatasetName) -> Vec<Place>;
+                fn mount_options(dataset: &DatasetName) -> MountAttrFlags;
+                fn mounts_on(place: &Place) -> Vec<PathBuf>;
+            }
+            effects {
+                fn create(name: &DatasetName, own: &[(String, PropertyValue)]) -> ();
+                fn snapshot(name: &SnapshotName, property: Option<(&str, &str)>) -> ();
+                fn clone_snapshot(
+                    name: &DatasetName,
+                    origin: &SnapshotName,
+                    own: &[(String, PropertyValue)]
+                ) -> ();
+                fn copy_permissions(from: &DatasetName, to: &DatasetName) -> ();
+                fn promote(promotion: Promotion<'_>) -> Promoted;
+                fn conclude(conclusion: Conclusion<'_>) -> Concluded;
+                fn write_record(
+                    carrier: (&str, Guid),
+                    property: &str,
+                    old: Option<&str>,
+                    new: Option<&str>
+                ) -> ();
+                fn rename(from: &DatasetName, to: &DatasetName) -> ();
+                fn destroy(name: &str, guid: Guid) -> bool;
+                fn destroy_unchanged(name: &str, guid: Guid, since: (&str, Guid)) -> bool;
+                fn destroy_workspace(
+                    name: &DatasetName,
+                    guid: Guid,
+                    origin: Option<Guid>
+                ) -> bool;
+                fn inherit(name: &DatasetName, guid: Guid, properties: &[&str]) -> ();
+                fn set_mountpoint(name: &DatasetName, value: &str) -> ();
+                fn keep_from_boot_mounts(name: &DatasetName) -> ();
+                fn mount_private(dataset: &DatasetName, at: &Path) -> ();
+                fn unmount_private(at: &Path) -> ();
+                fn unmount_stray(place: &Place) -> ();
+                fn flush(at: &Path) -> ();
+                fn replay(dataset: &DatasetName) -> ();
+                fn set_ownership(at: &Path, ids: &Ids) -> ();
+                fn prepare_mount(dataset: &DatasetName, place: Place) -> PreparedMount;
+                fn attach(prepared: PreparedMount) -> bool;
+            }
+        }
+    };
+    ($engine:ty;
+     questions { $(fn $q:ident($($qa:ident: $qt:ty),*) -> $qr:ty;)* }
+     effects { $(fn $e:ident($($ea:ident: $et:ty),*) -> $er:ty;)* }) => {
+        const _: () = {
+            use std::path::{Path, PathBuf};
+
+            use rustix::mount::MountAttrFlags;
+
+            use $crate::engine::{
+                Concluded, Conclusion, Engine, Entry, Facts, Fault, Place, PreparedMount, Promoted,
+                Promotion, PropertyValue, Scope, Settings,
+            };
+            use $crate::name::{DatasetName, SnapshotName};
+            use $crate::ownership::Ids;
+            use $crate::receipt::Guid;
+
+            impl Engine for $engine {
+                $(fn $q(&self, $($qa: $qt),*) -> Result<$qr, Fault> {
+                    self.question(|| self.kernel.$q($($qa),*))
+                })*
+                $(fn $e(&self, $($ea: $et),*) -> Result<$er, Fault> {
+                    self.effect(stringify!($e), || self.kernel.$e($($ea),*))
+                })*
+            }
+        };
+    };
+}
+
+pub(crate) use forward_to_kernel;

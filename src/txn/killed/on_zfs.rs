@@ -1,0 +1,248 @@
+//! I4, by SIGKILL: for each kind of transaction, a process is killed right after each effect of it,
+//! and recovery is, too, after each of its own; then the whole pool is as before or as after.
+//!
+//! A process does the same job in many cases at once, each in a thread that stops for ever after its
+//! effect; it is killed when all have.
+
+mod child;
+mod scene;
+mod state;
+
+use std::collections::HashSet;
+
+use crate::txn::aftermath::after_step::crash_points;
+use crate::txn::plan::{Kind, Plan, Shape, Step};
+use child::{Effect, Job, NO_STEP};
+use scene::{End, Kill, Scene};
+
+/// What a transaction is about.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Target {
+    /// It has a mount point of its own.
+    Own,
+    /// It inherits its mount point, and access times are kept: each transaction reads a file of it.
+    Inherited,
+    /// It doesn't exist, nor does its parent.
+    Missing,
+}
+
+impl Target {
+    fn shape(self) -> Shape {
+        Shape {
+            kind: if self == Self::Missing { Kind::Init } else { Kind::Update },
+            missing_parents: usize::from(self == Self::Missing),
+            permissions: self != Self::Missing,
+            ownership: true,
+            final_snapshot: true,
+            pinned: self == Self::Inherited,
+        }
+    }
+}
+
+/// A job that is killed after each of its effects.
+#[derive(Debug, Clone, Copy)]
+struct Scenario {
+    test: &'static str,
+    target: Target,
+    job: Job,
+}
+
+macro_rules! scenarios {
+    ($($test:ident: $target:ident, $job:ident;)*) => {
+        const SCENARIOS: &[Scenario] = &[$(Scenario {
+            test: stringify!($test),
+            target: Target::$target,
+            job: Job::$job,
+        }),*];
+        $(
+            #[test]
+            fn $test() {
+                let scenario = SCENARIOS.iter().find(|s| s.test == stringify!($test));
+                killed_after_each_effect(*scenario.unwrap());
+            }
+        )*
+    };
+}
+
+// The longest first.
+scenarios! {
+    an_update_with_an_inherited_mount_point_is_killed: Inherited, Commit;
+    an_update_is_killed: Own, Commit;
+    an_init_is_killed: Missing, Commit;
+    the_undoing_of_an_update_with_an_inherited_mount_point_is_killed: Inherited, UndoneCommit;
+    the_undoing_of_an_update_is_killed: Own, UndoneCommit;
+    the_undoing_of_an_init_is_killed: Missing, UndoneCommit;
+    a_commit_that_keeps_the_predecessor_is_killed: Own, Overwrite;
+    the_detaching_and_resuming_of_an_update_is_killed: Own, Detach;
+    the_detaching_and_resuming_of_an_init_is_killed: Missing, Detach;
+    the_rollback_of_an_update_is_killed: Own, Rollback;
+    the_rollback_of_an_init_is_killed: Missing, Rollback;
+    the_undoing_of_a_begun_update_is_killed: Own, UndoneBegin;
+    the_undoing_of_a_begun_init_is_killed: Missing, UndoneBegin;
+    a_sweep_is_killed: Own, Recover;
+}
+
+/// Why there is nothing to be killed after a step; `None` for all others.
+fn no_effect(step: Step) -> Option<&'static str> {
+    match step {
+        Step::Look => Some("it asks only"),
+        Step::DropMounts => Some("it closes descriptors, as a kill does"),
+        _ => None,
+    }
+}
+
+/// Steps that are found in recoveries alone, and a scenario that has them there.
+const IN_RECOVERY: [(Target, Job, Step); 1] = [(Target::Inherited, Job::Commit, Step::DestroyLook)];
+
+impl Scenario {
+    /// The steps that the process dies after, in order, as the plan has them.
+    fn steps(self) -> Vec<Step> {
+        let Plan { begin, commit, settle } = Plan::new(self.target.shape());
+        let undone =
+            |steps: &[Step]| steps.iter().rev().filter_map(|step| step.inverse()).collect();
+        let steps: Vec<Step> = match self.job {
+            Job::Commit => [begin, commit, settle].concat(),
+            Job::Overwrite => {
+                [&commit[commit.len() - 1..], &settle, &[Step::ParkPredecessor]].concat()
+            }
+            Job::UndoneCommit => undone(&[&begin[..], &commit[..commit.len() - 1]].concat()),
+            Job::Rollback | Job::UndoneBegin => undone(&begin),
+            // What is done outside of steps stands for the first and the last of these.
+            Job::Detach => vec![Step::Detach, Step::UnmountWorkspace, Step::Resume]
+                .into_iter()
+                .chain([Step::UnmountWorkspace, Step::MountWorkspace])
+                .collect(),
+            Job::Recover => vec![Step::DestroyPredecessor, Step::DestroyBase],
+        };
+        steps.into_iter().filter(|step| no_effect(*step).is_none()).collect()
+    }
+
+    /// Whether the predecessor is kept for its content, and the commit's record with it.
+    fn keeps_predecessor(self) -> bool {
+        self.job == Job::Overwrite
+    }
+
+    /// The numbers of the effects that the process dies after: those of other scenarios are left
+    /// out.
+    fn kills(self, effects: &[Effect]) -> std::ops::RangeInclusive<usize> {
+        let all = effects.len();
+        let number_of = |wanted: &dyn Fn(&Effect) -> bool| {
+            effects.iter().position(wanted).map(|at| at + 1).unwrap()
+        };
+        match self.job {
+            Job::Commit | Job::Recover => 1..=all,
+            Job::Overwrite => number_of(&is_commit_point)..=all,
+            Job::UndoneCommit | Job::UndoneBegin => number_of(&|e| e.failed) + 1..=all,
+            Job::Rollback => number_of(&|e| e.step == "UnmountWorkspace")..=all,
+            Job::Detach => {
+                let mounted = effects.iter().rposition(|e| e.step == "MountWorkspace").unwrap() + 1;
+                number_of(&|e| e.step == NO_STEP)..=mounted
+            }
+        }
+    }
+
+    /// What it comes to in the end when the process dies after the effect with this number.
+    fn end(self, effects: &[Effect], number: usize) -> End {
+        let records = |e: &&Effect| e.step == NO_STEP && e.verb == "write_record";
+        match self.job {
+            Job::Recover => End::After,
+            Job::Commit | Job::Overwrite => {
+                if effects[..number].iter().any(is_commit_point) {
+                    End::After
+                } else {
+                    End::Before
+                }
+            }
+            // Written once when it is detached, and once when it is resumed.
+            Job::Detach if effects[..number].iter().filter(records).count() == 1 => End::Detached,
+            _ => End::Before,
+        }
+    }
+}
+
+fn is_commit_point(effect: &Effect) -> bool {
+    effect.step == "RenameIntoPlace" && !effect.failed
+}
+
+/// The steps of some effects, each once where several effects in a row belong to it.
+fn steps_of(effects: &[Effect]) -> Vec<String> {
+    let mut steps: Vec<String> = Vec::new();
+    for effect in effects {
+        let step = match effect.step.as_str() {
+            // A flush goes before it, which changes nothing that counts.
+            NO_STEP if effect.verb != "write_record" => continue,
+            NO_STEP if steps.is_empty() => "Detach",
+            NO_STEP => "Resume",
+            step => step,
+        };
+        if steps.last().is_none_or(|last| last != step) {
+            steps.push(step.to_owned());
+        }
+    }
+    steps
+}
+
+fn killed_after_each_effect(scenario: Scenario) {
+    if child::is_one() {
+        return;
+    }
+    let started = std::time::Instant::now();
+    let mut scene = Scene::new(scenario);
+    let effects = scene.learn();
+    let kills = scenario.kills(&effects);
+    let expected: Vec<String> = scenario.steps().iter().map(|step| format!("{step:?}")).collect();
+    assert_eq!(steps_of(&effects[kills.start() - 1..*kills.end()]), expected, "{scenario:?}");
+    let points = match scenario.job {
+        Job::Commit => crash_points(scenario.target.shape()),
+        _ => Vec::new(),
+    };
+    let disk = |number: usize| {
+        let step = &effects[number - 1].step;
+        let is_last = effects.get(number).is_none_or(|next| next.step != *step);
+        let point = points.iter().find(|(known, _)| is_last && format!("{known:?}") == *step);
+        point.map(|(_, disk)| disk)
+    };
+    let kill = |number: usize| Kill {
+        number,
+        second: None,
+        end: scenario.end(&effects, number),
+        disk: disk(number),
+    };
+    let once: Vec<Kill<'_>> = kills.map(kill).collect();
+    let (_, counts) = scene.run(&effects, &once);
+    let again = |(kill, count): (&Kill<'_>, &usize)| {
+        let kill = Kill { disk: None, ..*kill };
+        (1..=*count).map(move |second| Kill { second: Some(second), ..kill })
+    };
+    let twice: Vec<Kill<'_>> = once.iter().zip(&counts).flat_map(again).collect();
+    let (recoveries, _) = scene.run(&effects, &twice);
+    let seconds = started.elapsed().as_secs_f32();
+    let (once, twice) = (once.len(), twice.len());
+    println!("{}: {once} kills and {twice} in recovery, {seconds:.1} s", scenario.test);
+    let steps_of_recovery: HashSet<&str> =
+        recoveries.iter().flatten().map(|effect| effect.step.as_str()).collect();
+    for (target, job, step) in IN_RECOVERY {
+        let there = steps_of_recovery.contains(&*format!("{step:?}"));
+        assert!(there || (target, job) != (scenario.target, scenario.job), "{step:?}");
+    }
+    scene.end();
+}
+
+/// No step without its case: taken from the source of the enum, so that none is forgotten.
+#[test]
+fn each_step_is_in_a_scenario_or_has_no_effect() {
+    let source = include_str!("../plan.rs");
+    let (_, variants) = source.split_once("pub enum Step {\n").unwrap();
+    let (variants, _) = variants.split_once("\n}").unwrap();
+    let variants = variants.lines().map(str::trim).filter(|line| !line.starts_with("//"));
+    let name = |step: &str| step.trim_end_matches(',').split('(').next().unwrap().to_owned();
+    let variants: HashSet<String> = variants.map(name).collect();
+    assert!(variants.len() > 30 && variants.contains("CreateParent"), "{variants:?}");
+    let killed = SCENARIOS.iter().flat_map(|scenario| scenario.steps());
+    let killed = killed.chain(IN_RECOVERY.map(|(_, _, step)| step));
+    let without = [Step::Look, Step::DropMounts];
+    assert!(without.iter().all(|step| no_effect(*step).is_some()));
+    let known: HashSet<String> =
+        killed.chain(without).map(|step| name(&format!("{step:?}"))).collect();
+    assert_eq!(known, variants);
+}

@@ -1,0 +1,445 @@
+//! Finishes what was interrupted: reads the records, looks at what is there, and carries out what
+//! [`aftermath`](crate::txn::aftermath) says.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use crate::engine::{Engine, Entry, Facts, Fault, LOOK, MARK, Place, PropertyValue, Scope};
+use crate::error::StepError;
+use crate::name::{DatasetName, SnapshotName, TransactionId};
+use crate::owner::Fate;
+use crate::receipt::Guid;
+use crate::recovery::{Condition, Finished, Outcome, Pending, Unfinished};
+use crate::txn::aftermath::{Aftermath, Named, Sighting};
+use crate::txn::journal::{Record, State, Unreadable, id_of};
+use crate::txn::layout::Layout;
+use crate::txn::plan::{Kind, Plan, Shape, Step};
+use crate::txn::stage::{Order, Stage};
+use crate::zfs::private_path;
+
+/// A record, where it was found, and the marks that belong to it.
+#[derive(Debug)]
+pub(crate) struct Case {
+    pub(crate) id: TransactionId,
+    pub(crate) record: Result<Record, String>,
+    carrier: String,
+    guid: Guid,
+    marks: Vec<Entry>,
+}
+
+/// Every transaction that has a record in `scope`, those first whose end sets others free.
+pub(crate) fn cases(engine: &dyn Engine, scope: Scope<'_>) -> Result<Vec<Case>, Fault> {
+    let entries = engine.journal(scope)?;
+    let mut cases: Vec<Case> = Vec::new();
+    for entry in &entries {
+        let Some(id) = id_of(&entry.property) else { continue };
+        let record = match entry.local {
+            true => read(entry),
+            false => Err("it was copied here by a receive".to_owned()),
+        };
+        let marks = entries.iter().filter(|mark| mark.local && mark.value == id.to_string());
+        let (carrier, guid) = (entry.carrier.clone(), entry.guid);
+        cases.push(Case { id, record, carrier, guid, marks: marks.cloned().collect() });
+    }
+    cases.sort_by_key(|case| match case.record.as_ref().map(|record| record.state) {
+        Ok(State::Open | State::Detached | State::RolledBack) => 0,
+        Ok(State::Committing) => 1,
+        Ok(State::Committed | State::Kept) => 2,
+        Err(_) => 3,
+    });
+    Ok(cases)
+}
+
+/// The record, if it can be relied on where it is.
+fn read(entry: &Entry) -> Result<Record, String> {
+    let record = Record::decode(&entry.property, &entry.value);
+    let record = record.map_err(|error: Unreadable| error.to_string())?;
+    let fits = match (record.kind, entry.carrier.split_once('@')) {
+        (Kind::Update, Some((_, leaf))) => leaf == record.id.base_leaf(),
+        (Kind::Init, None) => true,
+        _ => false,
+    };
+    if fits { Ok(record) } else { Err("it is not where it was written to".to_owned()) }
+}
+
+impl Case {
+    pub(crate) fn is_on_snapshot(&self) -> bool {
+        self.carrier.contains('@')
+    }
+
+    pub(crate) fn condition(&self) -> Condition {
+        let record = match &self.record {
+            Ok(record) => record,
+            Err(reason) => return Condition::Unreadable { reason: reason.clone() },
+        };
+        let owner = || record.owner.as_ref().map(|owner| (owner.fate(self.id), owner.pid()));
+        match record.state {
+            State::Detached => Condition::Detached,
+            State::Committed | State::Kept | State::RolledBack => Condition::Leftover,
+            State::Open | State::Committing => match owner() {
+                Some((Fate::Alive, pid)) => Condition::Open { pid },
+                Some((Fate::Unknown, pid)) => Condition::OutOfSight { pid },
+                Some((Fate::Dead, _)) | None => Condition::Interrupted,
+            },
+        }
+    }
+
+    pub(crate) fn pending(&self) -> Pending {
+        let record = self.record.as_ref().ok();
+        let begun = |record: &Record| SystemTime::UNIX_EPOCH + Duration::from_secs(record.begun);
+        Pending {
+            id: self.id,
+            carrier: self.carrier.clone(),
+            target: record.map(|record| record.target.clone()),
+            kind: record.map(|record| record.kind),
+            begun: record.map(begun),
+            condition: self.condition(),
+        }
+    }
+
+    fn unfinished(&self, reason: String, error: Option<StepError>) -> Box<Unfinished> {
+        Box::new(Unfinished { pending: self.pending(), reason, error })
+    }
+
+    /// What is there of it, and the stage to act on it; `None` for a record that can't be read.
+    pub(crate) fn survey(&self, engine: &Arc<dyn Engine>) -> Result<Option<Survey>, Fault> {
+        let Ok(record) = &self.record else { return Ok(None) };
+        let target = self.target(engine.as_ref(), record)?;
+        Survey::new(Arc::clone(engine), self, record.clone(), &target).map(Some)
+    }
+
+    /// Finishes it, forward or back.
+    /// Touches nothing unless all of its names are allowed.
+    pub(crate) fn finish(
+        &self,
+        engine: &Arc<dyn Engine>,
+        is_allowed: impl Fn(&DatasetName) -> bool,
+    ) -> Result<Finished, Box<Unfinished>> {
+        let fault = |fault: Fault| {
+            let (errno, detail) = (fault.errno, fault.detail);
+            let error =
+                StepError { step: Step::Look, subject: self.carrier.clone(), errno, detail };
+            self.unfinished(error.to_string(), Some(error))
+        };
+        let survey = self.survey(engine).map_err(fault)?;
+        let Some(mut survey) = survey else {
+            return Err(self.unfinished("its record can't be read".to_owned(), None));
+        };
+        if !survey.stage.order.layout.datasets().all(is_allowed) {
+            let reason = "it is outside of what this handle is confined to";
+            return Err(self.unfinished(reason.to_owned(), None));
+        }
+        if self.carrier.starts_with(&format!("{}@", survey.stage.order.layout.predecessor)) {
+            let reason = "the predecessor was promoted by somebody, and is theirs now";
+            return Err(self.unfinished(reason.to_owned(), None));
+        }
+        let (steps, outcome) = match survey.sighting.aftermath() {
+            Aftermath::Forward(steps) => (steps, Outcome::Committed),
+            Aftermath::Back(steps) => (steps, Outcome::RolledBack),
+            Aftermath::Sweep(steps) => (steps, Outcome::Swept),
+            Aftermath::Stuck(reason) => return Err(self.unfinished(reason.to_owned(), None)),
+        };
+        tracing::info!(id = %self.id, target = %survey.stage.order.layout.target, ?outcome, "recover");
+        match outcome {
+            Outcome::RolledBack => survey.unmount_strays().map_err(fault)?,
+            Outcome::Committed | Outcome::Swept => {
+                survey.drop_look().and_then(|()| survey.adopt_mounts()).map_err(fault)?;
+                survey.replay_predecessor().map_err(fault)?;
+                if outcome == Outcome::Swept {
+                    survey.park_predecessor().map_err(fault)?;
+                }
+            }
+        }
+        let stage = &mut survey.stage;
+        let mut leftovers = Vec::new();
+        for step in steps {
+            let Err(error) = stage.finish(step) else { continue };
+            // A parent that others use by now is theirs.
+            match (step, stage.leftover(&error)) {
+                (Step::DestroyParent(_), Some(leftover)) => leftovers.push(leftover),
+                _ => return Err(self.unfinished(error.to_string(), Some(error))),
+            }
+        }
+        if stage.keeps_predecessor() {
+            let parked = stage.finish(Step::ParkPredecessor);
+            parked.map_err(|error| self.unfinished(error.to_string(), Some(error)))?;
+        }
+        leftovers.append(&mut stage.kept);
+        let target = stage.order.layout.target.clone();
+        Ok(Finished { id: self.id, target, outcome, leftovers })
+    }
+
+    /// The target's name by now: the datasets above may have been renamed, and the record with them.
+    fn target(&self, engine: &dyn Engine, record: &Record) -> Result<DatasetName, Fault> {
+        let moved = match (record.kind, self.carrier.parse::<SnapshotName>()) {
+            (Kind::Update, Ok(base)) => {
+                let beside =
+                    base.dataset().parent().map(|p| format!("{p}/{}", record.target.leaf()));
+                beside.and_then(|name| name.parse().ok())
+            }
+            _ => {
+                let parts: Vec<&str> = record.target.as_str().rsplit('/').collect();
+                let below = parts.into_iter().take(record.missing_parents + 1);
+                let name = below.fold(String::new(), |name, part| format!("/{part}{name}"));
+                format!("{}{name}", self.carrier).parse().ok()
+            }
+        };
+        let moved = moved.unwrap_or_else(|| record.target.clone());
+        if moved == record.target {
+            return Ok(moved);
+        }
+        // The target itself may have been renamed, away from its workspace.
+        let workspace = record.target.with_suffix(&self.id.workspace_suffix());
+        let stays = match workspace {
+            Ok(workspace) => engine.facts(workspace.as_str()).ok().flatten(),
+            Err(_) => None,
+        };
+        let stays = stays.is_some_and(|facts| facts.origin == Some(self.guid));
+        Ok(if stays { record.target.clone() } else { moved })
+    }
+}
+
+/// What there is of a transaction, and the stage on which it is finished.
+pub(crate) struct Survey {
+    pub(crate) sighting: Sighting,
+    pub(crate) stage: Stage,
+}
+
+impl Survey {
+    fn new(
+        engine: Arc<dyn Engine>,
+        case: &Case,
+        record: Record,
+        target: &DatasetName,
+    ) -> Result<Self, Fault> {
+        let mut missing = Vec::new();
+        let mut above = target.parent();
+        for _ in 0..record.missing_parents {
+            let Some(parent) = above else { break };
+            above = parent.parent();
+            missing.insert(0, parent);
+        }
+        let layout = Layout::new(target, record.id, record.final_leaf.as_deref(), missing, 0)
+            .map_err(|error| Fault {
+                errno: crate::errno::Errno::INVAL,
+                detail: Some(error.to_string()),
+            })?;
+        let (kind, state) = (record.kind, record.state);
+        let shape = Shape {
+            kind,
+            missing_parents: record.missing_parents,
+            permissions: false,
+            ownership: record.ownership.is_some(),
+            final_snapshot: record.final_leaf.is_some(),
+            pinned: record.pin.is_some(),
+        };
+        let ancestor = match kind {
+            Kind::Init => case.carrier.parse().ok().map(|name| (name, case.guid)),
+            Kind::Update => None,
+        };
+        let order = Order {
+            private_path: private_path(record.id),
+            plan: Plan::new(shape),
+            properties: Vec::new(),
+            new_mounts: Vec::new(),
+            layout,
+            ancestor,
+            record,
+        };
+        let parents = order.layout.missing_parents.len();
+        let stage = Stage::new(engine, order);
+        let sighting = Sighting {
+            kind,
+            state,
+            target: Named::Nothing,
+            workspace: false,
+            predecessor: false,
+            promoted: false,
+            pinned: false,
+            look: false,
+            parents,
+        };
+        let mut survey = Self { sighting, stage };
+        match kind {
+            Kind::Init => survey.see_init(case)?,
+            Kind::Update => survey.see_update(case)?,
+        }
+        Ok(survey)
+    }
+
+    fn see_init(&mut self, case: &Case) -> Result<(), Fault> {
+        let Self { sighting, stage } = self;
+        let Layout { target, workspace, missing_parents, .. } = &stage.order.layout;
+        let marked = |name: &DatasetName| {
+            let mark = case.marks.iter().find(|m| m.property == MARK && m.carrier == name.as_str());
+            mark.map(|mark| mark.guid)
+        };
+        sighting.target = match (marked(target), stage.engine.facts(target.as_str())?) {
+            (Some(_), Some(_)) => Named::New,
+            (None, Some(_)) => Named::Other,
+            (_, None) => Named::Nothing,
+        };
+        let facts = stage.engine.facts(workspace.as_str())?;
+        sighting.workspace = facts.is_some();
+        stage.guids.workspace = match sighting.target {
+            Named::New => marked(target),
+            // Without a mark it was interrupted between the two txgs of its making: its name has the
+            // id in it, and the record is older.
+            _ => facts.map(|facts| facts.guid),
+        };
+        stage.guids.parents = missing_parents.iter().map(marked).collect();
+        Ok(())
+    }
+
+    fn see_update(&mut self, case: &Case) -> Result<(), Fault> {
+        let Self { sighting, stage } = self;
+        let Layout { target, workspace, predecessor, .. } = &stage.order.layout;
+        let record = &stage.order.record;
+        let facts = |name: &DatasetName| stage.engine.facts(name.as_str());
+        let guid = |facts: &Option<Facts>| facts.as_ref().map(|facts| facts.guid);
+        let holder = case.carrier.split('@').next().unwrap_or_default();
+        stage.guids.base = Some(case.guid);
+        stage.base_at = Some(case.carrier.clone());
+
+        let at_target = facts(target)?;
+        sighting.target = match guid(&at_target) {
+            None => Named::Nothing,
+            some if some == record.target_guid => Named::Old,
+            some if some == record.workspace => Named::New,
+            Some(_) => Named::Other,
+        };
+        let at_workspace = facts(workspace)?;
+        let is_clone = at_workspace.as_ref().is_some_and(|w| w.origin == Some(case.guid));
+        let is_recorded = at_workspace.is_some() && guid(&at_workspace) == record.workspace;
+        sighting.workspace = is_clone || is_recorded;
+        sighting.promoted = match sighting.target {
+            Named::New => true,
+            _ => sighting.workspace && holder == workspace.as_str(),
+        };
+        let at_predecessor = facts(predecessor)?;
+        sighting.predecessor =
+            at_predecessor.is_some() && guid(&at_predecessor) == record.target_guid;
+        stage.guids.workspace = match sighting.target {
+            Named::New => guid(&at_target),
+            _ => sighting.workspace.then(|| guid(&at_workspace)).flatten(),
+        };
+        let old = match (sighting.target, sighting.predecessor) {
+            (Named::Old, _) => Some(target),
+            (_, true) => Some(predecessor),
+            _ => None,
+        };
+        if let (Some(old), Some(pin), State::Committing) = (old, &record.pin, record.state) {
+            let settings = stage.engine.settings(old)?;
+            sighting.pinned = settings.own("mountpoint") == Some(&PropertyValue::Text(pin.clone()));
+        }
+        let look = case.marks.iter().find(|mark| mark.property == LOOK);
+        sighting.look = look.is_some();
+        stage.look = look.map(|look| look.guid);
+        Ok(())
+    }
+
+    /// A snapshot that was taken to compare says nothing: its maker may have ended before comparing.
+    fn drop_look(&mut self) -> Result<(), Fault> {
+        let predecessor = self.stage.order.layout.predecessor.clone();
+        self.stage.destroy_look(&predecessor)
+    }
+
+    /// The mounts that are still the old content's, or, of an init, not there yet. Once a commit is
+    /// concluded, the predecessor may be mounted elsewhere, to be looked at.
+    fn adopt_mounts(&mut self) -> Result<(), Fault> {
+        let stage = &mut self.stage;
+        let layout = &stage.order.layout;
+        let mut prepared = Vec::new();
+        match stage.order.record.kind {
+            Kind::Update if self.sighting.target != Named::New => {}
+            Kind::Update => {
+                let mut places = stage.engine.places(&layout.predecessor)?;
+                let ended = matches!(self.sighting.state, State::Committed | State::Kept);
+                if ended {
+                    let facts = stage.engine.facts(layout.target.as_str())?;
+                    let path = facts.map(|facts| PathBuf::from(facts.mountpoint));
+                    places.retain(|place| Some(&place.path) == path.as_ref());
+                }
+                // Killed between the old mount's end and the new one's begin, it is mounted nowhere.
+                let mut own = stage.engine.places(&layout.target)?;
+                own.retain(|place| place.path != stage.order.private_path);
+                if !ended
+                    && places.is_empty()
+                    && own.is_empty()
+                    && !stage.order.record.gate.is_empty()
+                {
+                    let options = stage.engine.mount_options(&layout.target)?;
+                    places.push(Place { replaces: None, path: PathBuf::new(), options });
+                }
+                for place in places {
+                    let mount = stage.engine.prepare_mount(&layout.target, place)?;
+                    prepared.push((layout.target.clone(), mount));
+                }
+            }
+            Kind::Init => {
+                let parents = layout.missing_parents.iter().zip(&stage.guids.parents);
+                let made = parents.filter(|(_, made)| made.is_some()).map(|(name, _)| name);
+                for dataset in made.chain([&layout.target]) {
+                    let facts = stage.engine.facts(dataset.as_str())?;
+                    let claims = facts.is_some_and(|facts| facts.mountpoint.starts_with('/'));
+                    // The private mount is no mount of the target's.
+                    let mut places = stage.engine.places(dataset)?;
+                    places.retain(|place| place.path != stage.order.private_path);
+                    if claims && places.is_empty() {
+                        let options = stage.engine.mount_options(dataset)?;
+                        let place = Place { replaces: None, path: Default::default(), options };
+                        let mount = stage.engine.prepare_mount(dataset, place)?;
+                        prepared.push((dataset.clone(), mount));
+                    }
+                }
+            }
+        }
+        stage.prepared = prepared;
+        Ok(())
+    }
+
+    /// What was synced to the predecessor just before a crash is not in a snapshot, nor counted as
+    /// written, until it is mounted.
+    fn replay_predecessor(&self) -> Result<(), Fault> {
+        let (engine, predecessor) = (&self.stage.engine, &self.stage.order.layout.predecessor);
+        if self.sighting.predecessor && engine.places(predecessor)?.is_empty() {
+            engine.replay(predecessor)?;
+        }
+        Ok(())
+    }
+
+    /// A crash between conclusion and parking leaves a predecessor that a boot mounts under its own
+    /// name. Once parked it is mounted only by somebody who wants to look at it.
+    fn park_predecessor(&self) -> Result<(), Fault> {
+        let (engine, predecessor) = (&self.stage.engine, &self.stage.order.layout.predecessor);
+        if !self.sighting.predecessor {
+            return Ok(());
+        }
+        let Some(path) = engine.settings(predecessor)?.claim else { return Ok(()) };
+        engine.keep_from_boot_mounts(predecessor)?;
+        let facts = engine.facts(predecessor.as_str())?;
+        // With the pool's alternate root, where it has one.
+        let path = facts.map_or(path, |facts| facts.mountpoint);
+        for place in engine.places(predecessor)? {
+            if place.path.as_os_str() == path.as_str() {
+                engine.unmount_stray(&place)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// A boot mounts a workspace that has not got its properties yet.
+    fn unmount_strays(&self) -> Result<(), Fault> {
+        let stage = &self.stage;
+        if !self.sighting.workspace || self.sighting.target == Named::New {
+            return Ok(());
+        }
+        for place in stage.engine.places(&stage.order.layout.workspace)? {
+            if place.path != stage.order.private_path {
+                stage.engine.unmount_stray(&place)?;
+            }
+        }
+        Ok(())
+    }
+}

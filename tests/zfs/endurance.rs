@@ -1,0 +1,162 @@
+//! Many transactions: of racing commits one wins (I8), no write is lost (I6), nothing leaks (I9).
+
+use std::fs;
+use std::io::Write;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, Barrier};
+
+use zfs_txn::{CommitError, Keeps, OnConflict};
+
+use crate::support::{Scene, mount_lines};
+
+/// How much to do: by default what fits into a run of all tests under emulation.
+fn amount(variable: &str, default: usize) -> usize {
+    std::env::var(variable).map_or(default, |amount| amount.parse().unwrap())
+}
+
+/// I8: in every round exactly one of eight transactions from the same base commits.
+#[test]
+fn of_eight_racing_commits_one_wins_in_every_round() {
+    let rounds = amount("ZFS_TXN_RACES", 5);
+    let scene = Scene::new();
+    let target = scene.dataset("t", &[]);
+    for round in 0..rounds {
+        let (start, wins) = (Barrier::new(8), AtomicUsize::new(0));
+        std::thread::scope(|scope| {
+            for _ in 0..8 {
+                let (scene, target, start, wins) = (&scene, &target, &start, &wins);
+                scope.spawn(move || {
+                    let begun = scene.zfs.transaction(target).begin();
+                    // A thread that panicked before would keep the others waiting.
+                    start.wait();
+                    let transaction = begun.unwrap();
+                    let id = transaction.id();
+                    fs::write(transaction.path().join("file"), id.to_string()).unwrap();
+                    match transaction.commit() {
+                        Ok(_) => wins.fetch_add(1, Ordering::Relaxed),
+                        Err(CommitError::Conflict { transaction, .. }) => {
+                            transaction.rollback().unwrap();
+                            0
+                        }
+                        Err(error) => panic!("round {round}: {error}"),
+                    };
+                });
+            }
+        });
+        assert_eq!(wins.into_inner(), 1, "round {round}");
+        // What kept the winner's predecessor, the losers' bases, is gone by now.
+        let swept = scene.zfs.sweep(&scene.name("")).unwrap();
+        assert!(swept.unfinished.is_empty(), "round {round}: {swept:?}");
+        assert!(scene.zfs.pending(&scene.name("")).unwrap().is_empty(), "round {round}");
+    }
+    println!("{rounds} rounds of 8 commits: {rounds} won, {} conflicts", rounds * 7);
+    scene.end();
+}
+
+/// I6: whatever is written to the target while commits overwrite it is in the target, or in what a
+/// receipt names.
+#[test]
+fn every_line_written_during_overwriting_commits_is_kept() {
+    let commits = amount("ZFS_TXN_OVERWRITES", 15);
+    let scene = Scene::new();
+    let target = scene.dataset("t", &[]);
+    let path = scene.mounted_at(&target).unwrap();
+    let done = Arc::new(AtomicBool::new(false));
+    let writer = {
+        let (done, path) = (Arc::clone(&done), path.join("log"));
+        std::thread::spawn(move || {
+            let mut written = Vec::new();
+            for number in 0.. {
+                if done.load(Ordering::Relaxed) {
+                    break;
+                }
+                // The path is without a mount for a moment: what is written then is not in ZFS.
+                let Ok(mut file) = fs::File::options().append(true).open(&path) else { continue };
+                if writeln!(file, "{number}").is_ok() && file.sync_all().is_ok() {
+                    written.push(number.to_string());
+                }
+                std::thread::sleep(std::time::Duration::from_millis(5));
+            }
+            written
+        })
+    };
+    fs::write(path.join("log"), "").unwrap();
+    let mut kept = Vec::new();
+    for _ in 0..commits {
+        let builder = scene.zfs.transaction(&target).on_conflict(OnConflict::Overwrite);
+        let receipt = builder.begin().unwrap().commit().unwrap();
+        let changed = |leftover: &&zfs_txn::Leftover| leftover.keeps != Keeps::Nothing;
+        kept.extend(receipt.leftovers.iter().filter(changed).map(|left| left.name.clone()));
+    }
+    done.store(true, Ordering::Relaxed);
+    let written = writer.join().unwrap();
+    let mut found = std::collections::HashSet::new();
+    let mut collect = |text: String| found.extend(text.lines().map(str::to_owned));
+    collect(fs::read_to_string(path.join("log")).unwrap());
+    for (number, name) in kept.iter().enumerate() {
+        let at = scene.pool.directory().join(format!("kept-{number}"));
+        scene.pool.zfs(&["set", &format!("mountpoint={}", at.display()), name]);
+        scene.pool.zfs(&["mount", name]);
+        collect(fs::read_to_string(at.join("log")).unwrap());
+    }
+    let lost: Vec<_> = written.iter().filter(|line| !found.contains(*line)).collect();
+    assert!(lost.is_empty(), "{} of {} lines are lost: {lost:?}", lost.len(), written.len());
+    assert!(written.len() > commits && !kept.is_empty(), "the writer did not get to write");
+    println!(
+        "{} lines, {commits} commits, {} predecessors kept, 0 lost",
+        written.len(),
+        kept.len()
+    );
+    scene.pool.cleanup();
+}
+
+/// What this process has: descriptors, threads, and KiB of memory.
+fn possessions() -> (usize, usize, u64) {
+    let count = |path: &str| fs::read_dir(path).unwrap().count();
+    let status = fs::read_to_string("/proc/self/status").unwrap();
+    let memory = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap();
+    let memory = memory.trim().trim_end_matches(" kB").parse().unwrap();
+    (count("/proc/self/fd"), count("/proc/self/task"), memory)
+}
+
+/// I9, in a process of its own, so that other tests don't count.
+#[test]
+fn nothing_leaks_in_the_process() {
+    const ALONE: &str = "ZFS_TXN_LEAKS_ALONE";
+    if std::env::var_os(ALONE).is_none() {
+        let test = "endurance::nothing_leaks_in_the_process";
+        let output = crate::support::again(test, ALONE, "yes").output().unwrap();
+        print!("{}", String::from_utf8_lossy(&output.stdout));
+        return crate::support::assert_passed(&output);
+    }
+    let (rollbacks, commits) = (amount("ZFS_TXN_ROLLBACKS", 100), amount("ZFS_TXN_COMMITS", 30));
+    let scene = Scene::new();
+    let target = scene.dataset("t", &[]);
+    let round = |commit: bool| {
+        let transaction = scene.begin(&target);
+        fs::write(transaction.path().join("file"), "x").unwrap();
+        if commit {
+            assert!(transaction.commit().unwrap().leftovers.is_empty());
+        } else {
+            transaction.rollback().unwrap();
+        }
+    };
+    // What is made once and kept, such as libzfs's handle, is there after the first few.
+    (0..10).for_each(|number| round(number % 2 == 0));
+    // Other tests mount pools of their own.
+    let mounts =
+        || mount_lines().iter().filter(|line| line.join(" ").contains(scene.pool.name())).count();
+    let mounted = mounts();
+    let before = possessions();
+    (0..rollbacks).for_each(|_| round(false));
+    (0..commits).for_each(|_| round(true));
+    let after = possessions();
+    println!(
+        "I9: {rollbacks} rollbacks, {commits} commits: (fds, threads, KiB) {before:?} -> {after:?}"
+    );
+    assert_eq!((after.0, after.1), (before.0, before.1));
+    assert_eq!(mounts(), mounted);
+    // Allocators keep some: a leak of 100 bytes each would show in ten thousand.
+    assert!(after.2 < before.2 + 4096, "memory: {before:?} -> {after:?}");
+    scene.end();
+}
