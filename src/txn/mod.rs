@@ -16,6 +16,8 @@ mod forwarding;
 #[cfg(test)]
 mod killed;
 #[cfg(test)]
+mod model;
+#[cfg(test)]
 mod on_zfs;
 
 use std::path::Path;

@@ -2,7 +2,7 @@
 
 use crate::engine::{
     Concluded, Conclusion, Facts, Fault, Known, LOOK, Predecessor, Promoted, Promotion,
-    PropertyValue,
+    PropertyValue, Scope,
 };
 use crate::errno::Errno;
 use crate::error::Conflict;
@@ -12,6 +12,7 @@ use crate::txn::journal::{State, property};
 use crate::txn::layout::Layout;
 use crate::txn::outcome::HOLDS_CHANGES;
 use crate::txn::plan::{Kind, Step};
+use crate::txn::recover::cases;
 use crate::txn::stage::{Stage, Stop, snapshot_of};
 
 /// How often something that readers touch meanwhile is compared anew.
@@ -213,10 +214,19 @@ impl Stage {
         self.engine.differs(&look, base)
     }
 
+    /// Destroys it wherever it is: the head may have got another name.
     pub(super) fn destroy_look(&mut self, head: &DatasetName) -> Result<(), Fault> {
         let Some(guid) = self.look else { return Ok(()) };
-        let look = snapshot_of(head, &self.id().look_leaf())?;
-        self.destroy(look.as_str(), Some(guid))?;
+        let leaf = self.id().look_leaf();
+        let mut look = Some(snapshot_of(head, &leaf)?.to_string());
+        let here = self.engine.facts(look.as_deref().unwrap_or_default())?;
+        if here.is_none_or(|facts| facts.guid != guid) {
+            let parent = head.parent().ok_or(Errno::INVAL)?;
+            look = self.engine.find_snapshot(&parent, &leaf, guid)?;
+        }
+        if let Some(look) = look {
+            self.destroy(&look, Some(guid))?;
+        }
         self.look = None;
         Ok(())
     }
@@ -288,6 +298,10 @@ impl Stage {
     /// The commit point.
     pub(super) fn rename_into_place(&mut self) -> Result<(), Stop> {
         let Layout { workspace, target, .. } = &self.order.layout;
+        let fail = |fault| Stop::Failed(self.error(Step::RenameIntoPlace, fault));
+        if self.order.record.kind == Kind::Init && self.is_taken_aside().map_err(fail)? {
+            return Err(Stop::Conflict(Conflict::TargetAppeared { target: target.clone() }));
+        }
         match self.rename(workspace, target, self.guids.workspace) {
             Ok(()) => Ok(()),
             Err(fault) if fault.errno == Errno::EXIST && self.order.record.kind == Kind::Init => {
@@ -295,6 +309,14 @@ impl Stage {
             }
             Err(fault) => Err(Stop::Failed(self.error(Step::RenameIntoPlace, fault))),
         }
+    }
+
+    /// Whether the target's name is free only because another commit has not come to its end.
+    fn is_taken_aside(&self) -> Result<bool, Fault> {
+        let target = &self.order.layout.target;
+        let others = cases(self.engine.as_ref(), Scope::Target { target, above: &[] })?;
+        let mut records = others.iter().filter_map(|case| case.record.as_ref().ok());
+        Ok(records.any(|record| record.state == State::Committing && record.target == *target))
     }
 
     /// Ends a commit, in one txg: the predecessor goes, unless something was written to it since the

@@ -417,7 +417,6 @@ impl Survey {
             return Ok(());
         }
         let Some(path) = engine.settings(predecessor)?.claim else { return Ok(()) };
-        engine.keep_from_boot_mounts(predecessor)?;
         let facts = engine.facts(predecessor.as_str())?;
         // With the pool's alternate root, where it has one.
         let path = facts.map_or(path, |facts| facts.mountpoint);
@@ -426,7 +425,8 @@ impl Survey {
                 engine.unmount_stray(&place)?;
             }
         }
-        Ok(())
+        // Last: what says that the mount is nobody's is that it is not parked.
+        engine.keep_from_boot_mounts(predecessor)
     }
 
     /// A boot mounts a workspace that has not got its properties yet.

@@ -350,7 +350,9 @@ impl Stage {
         for (name, now) in made.chain(target) {
             let facts = self.engine.facts(now.as_str())?;
             let is_path = facts.is_some_and(|facts| facts.mountpoint.starts_with('/'));
-            if is_path && self.engine.places(name)?.is_empty() {
+            // Whatever is mounted for the target's name by now is not the workspace.
+            let mounted = name == now && !self.engine.places(name)?.is_empty();
+            if is_path && !mounted {
                 new_mounts.push(name.clone());
             }
         }

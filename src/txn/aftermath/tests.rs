@@ -27,8 +27,14 @@ const END: &str = "<!-- crash table: end -->\n";
 /// Every sighting that there can be, whatever somebody else may have done.
 fn sightings() -> Vec<Sighting> {
     let mut all = Vec::new();
-    let states =
-        [State::Open, State::Detached, State::Committing, State::Committed, State::RolledBack];
+    let states = [
+        State::Open,
+        State::Detached,
+        State::Committing,
+        State::Committed,
+        State::Kept,
+        State::RolledBack,
+    ];
     for (bits, state) in (0..1 << 5).flat_map(|bits| states.map(|state| (bits, state))) {
         for target in [Named::Nothing, Named::Old, Named::New, Named::Other] {
             let is = |bit: u8| bits & (1 << bit) != 0;
@@ -82,12 +88,21 @@ fn in_order(steps: &[Step], first: &[Step], then: &[Step]) -> bool {
     first.iter().all(|one| then.iter().all(|other| at(other).is_none() || at(one) < at(other)))
 }
 
+/// Whether the commit was concluded, so that leftovers are all there is.
+fn has_ended(s: &Sighting) -> bool {
+    s.kind == Kind::Update && matches!(s.state, State::Committed | State::Kept)
+}
+
+/// Whether the predecessor has what the commit has overridden.
+fn is_kept(s: &Sighting) -> bool {
+    s.kind == Kind::Update && s.state == State::Kept && s.predecessor
+}
+
 #[test]
 fn forward_is_where_the_new_content_has_the_name_and_the_commit_has_not_ended() {
     of_each(|s, direction, _| {
-        let ended = s.kind == Kind::Update && s.state == State::Committed;
-        (direction == "forward") == (s.target == Named::New && !ended)
-            && (direction == "sweep") == ended
+        (direction == "forward") == (s.target == Named::New && !has_ended(s))
+            && (direction == "sweep") == (has_ended(s) && !is_kept(s))
     });
 }
 
@@ -143,7 +158,7 @@ fn the_record_goes_last_and_no_step_is_done_twice() {
 }
 
 #[test]
-fn old_content_is_destroyed_only_when_the_commit_has_ended() {
+fn old_content_is_destroyed_only_when_the_commit_has_ended_and_never_if_it_was_overridden() {
     of_each(|s, direction, steps| {
         let destroys = steps.contains(&Step::DestroyPredecessor);
         let order = in_order(steps, &[Step::DestroyPredecessor], &[Step::DestroyBase]);
@@ -154,7 +169,7 @@ fn old_content_is_destroyed_only_when_the_commit_has_ended() {
 #[test]
 fn what_somebody_has_interfered_with_is_left_alone() {
     of_each(|s, direction, _| match (direction, s.target) {
-        ("stuck", _) => s.kind == Kind::Update,
+        ("stuck", _) => s.kind == Kind::Update && (!has_ended(s) || is_kept(s)),
         // A name that somebody else has got is not needed to undo a begin.
         ("back", Named::Other) => !s.predecessor && !s.promoted,
         ("back", Named::Old) => !s.predecessor && (s.workspace || !s.promoted),

@@ -107,11 +107,14 @@ impl Scenario {
             }
             Job::UndoneCommit => undone(&[&begin[..], &commit[..commit.len() - 1]].concat()),
             Job::Rollback | Job::UndoneBegin => undone(&begin),
-            // What is done outside of steps stands for the first and the last of these.
-            Job::Detach => vec![Step::Detach, Step::UnmountWorkspace, Step::Resume]
-                .into_iter()
-                .chain([Step::UnmountWorkspace, Step::MountWorkspace])
-                .collect(),
+            Job::Detach => vec![
+                Step::Flush,
+                Step::UnmountWorkspace,
+                Step::Detach,
+                Step::Resume,
+                Step::UnmountWorkspace,
+                Step::MountWorkspace,
+            ],
             Job::Recover => vec![Step::DestroyPredecessor, Step::DestroyBase],
         };
         steps.into_iter().filter(|step| no_effect(*step).is_none()).collect()
@@ -136,7 +139,7 @@ impl Scenario {
             Job::Rollback => number_of(&|e| e.step == "UnmountWorkspace")..=all,
             Job::Detach => {
                 let mounted = effects.iter().rposition(|e| e.step == "MountWorkspace").unwrap() + 1;
-                number_of(&|e| e.step == NO_STEP)..=mounted
+                number_of(&|e| e.step == "Flush")..=mounted
             }
         }
     }
@@ -169,10 +172,9 @@ fn steps_of(effects: &[Effect]) -> Vec<String> {
     let mut steps: Vec<String> = Vec::new();
     for effect in effects {
         let step = match effect.step.as_str() {
-            // A flush goes before it, which changes nothing that counts.
-            NO_STEP if effect.verb != "write_record" => continue,
-            NO_STEP if steps.is_empty() => "Detach",
-            NO_STEP => "Resume",
+            // The records of these two are written outside of steps.
+            NO_STEP if steps.iter().any(|step| step == "Detach") => "Resume",
+            NO_STEP => "Detach",
             step => step,
         };
         if steps.last().is_none_or(|last| last != step) {

@@ -93,7 +93,11 @@ struct Here {
     stop: usize,
     /// The step whose first effect fails.
     fail: Option<&'static str>,
+    /// What is done just before the first effect of a kind.
+    before: Option<(&'static str, Hook)>,
 }
+
+type Hook = Box<dyn FnOnce()>;
 
 impl Here {
     /// Says what it has done; it does nothing more.
@@ -112,6 +116,7 @@ thread_local! {
         effects: Vec::new(),
         stop: 0,
         fail: None,
+        before: None,
     });
 }
 
@@ -169,6 +174,11 @@ impl Deadly {
 }
 
 forward_to_kernel!(Deadly);
+
+/// Has something done just before the next effect of a kind that this thread has.
+pub(super) fn before(verb: &'static str, hook: impl FnOnce() + 'static) {
+    HERE.with_borrow_mut(|here| here.before = Some((verb, Box::new(hook))));
+}
 
 /// How many effects this thread has had since the last time.
 pub(super) fn take_count() -> usize {

@@ -5,7 +5,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use super::child::{Deadly, Effect, Errand, Job, NEW, OTHERS, begin, take_count};
+use super::child::{Deadly, Effect, Errand, Job, NEW, OTHERS, before, begin, take_count};
 use super::state::{State, compare};
 use super::{Scenario, Target};
 use crate::engine::{Engine, Place, PropertyValue, Scope};
@@ -186,12 +186,13 @@ impl Scene {
             self.check_end(kills[at].end, &states[at], &identities[at], title);
         }
         // Recovering twice is recovering once.
-        take_count();
-        self.recover(&self.root, "again");
         if self.scenario.keeps_predecessor() {
+            in_each(&ends, |((site, _), title)| self.recover(&site.dataset, title));
             let again = State::of_each(&self.pool, self.engine.as_ref(), &names);
             again.iter().zip(states).for_each(|(again, state)| again.assert_same(&state, "again"));
         } else {
+            take_count();
+            self.recover(&self.root, "again");
             assert_eq!(take_count(), 0);
             assert!(self.zfs.pending(&self.root).unwrap().is_empty());
         }
@@ -311,12 +312,14 @@ impl Scene {
 
     /// Commits, and keeps the predecessor because of a snapshot, which is gone by now.
     fn keep_predecessor(&self, target: &DatasetName) {
-        let transaction = begin(&self.zfs, target, true).unwrap();
+        let transaction = begin(&self.zfs, target, false).unwrap();
         fs::write(transaction.path().join("file"), NEW).unwrap();
-        self.engine.snapshot(&target.snapshot("newer").unwrap(), None).unwrap();
+        let late = format!("{target}-old-{}@late", transaction.id());
+        let (engine, name) = (Arc::clone(&self.engine), late.parse().unwrap());
+        before("conclude", move || engine.snapshot(&name, None).unwrap());
         let receipt = transaction.commit().unwrap();
-        let newer = format!("{}@newer", receipt.leftovers[0].name);
-        self.destroy(&newer);
+        assert!(!receipt.leftovers.is_empty());
+        self.destroy(&late);
     }
 
     fn recover(&self, scope: &DatasetName, title: &str) -> Recovery {
