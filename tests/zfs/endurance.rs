@@ -129,7 +129,7 @@ fn nothing_leaks_in_the_process() {
         print!("{}", String::from_utf8_lossy(&output.stdout));
         return crate::support::assert_passed(&output);
     }
-    let (rollbacks, commits) = (amount("ZFS_TXN_ROLLBACKS", 100), amount("ZFS_TXN_COMMITS", 30));
+    let (rollbacks, commits) = (amount("ZFS_TXN_ROLLBACKS", 40), amount("ZFS_TXN_COMMITS", 15));
     let scene = Scene::new();
     let target = scene.dataset("t", &[]);
     let round = |commit: bool| {

@@ -102,9 +102,7 @@ impl Scenario {
             |steps: &[Step]| steps.iter().rev().filter_map(|step| step.inverse()).collect();
         let steps: Vec<Step> = match self.job {
             Job::Commit => [begin, commit, settle].concat(),
-            Job::Overwrite => {
-                [&commit[commit.len() - 1..], &settle, &[Step::ParkPredecessor]].concat()
-            }
+            Job::Overwrite => [&settle[1..], &[Step::ParkPredecessor]].concat(),
             Job::UndoneCommit => undone(&[&begin[..], &commit[..commit.len() - 1]].concat()),
             Job::Rollback | Job::UndoneBegin => undone(&begin),
             Job::Detach => vec![
@@ -134,7 +132,7 @@ impl Scenario {
         };
         match self.job {
             Job::Commit | Job::Recover => 1..=all,
-            Job::Overwrite => number_of(&is_commit_point)..=all,
+            Job::Overwrite => number_of(&|e| e.step == "UnmountWorkspace")..=all,
             Job::UndoneCommit | Job::UndoneBegin => number_of(&|e| e.failed) + 1..=all,
             Job::Rollback => number_of(&|e| e.step == "UnmountWorkspace")..=all,
             Job::Detach => {

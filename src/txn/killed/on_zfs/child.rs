@@ -147,6 +147,10 @@ impl Deadly {
         verb: &'static str,
         call: impl FnOnce() -> Result<T, Fault>,
     ) -> Result<T, Fault> {
+        let hook = HERE.with_borrow_mut(|here| here.before.take_if(|(wanted, _)| *wanted == verb));
+        if let Some((_, hook)) = hook {
+            hook();
+        }
         let failed =
             HERE.with_borrow_mut(|here| here.fail.take_if(|at| *at == here.step).is_some());
         let result = match failed {

@@ -87,7 +87,7 @@ impl Scene {
         let template = pool.dataset("template");
         pool.zfs(&["create", "-u", &template]);
         pool.zfs(&["allow", "root", "snapshot", &template]);
-        let mut scene = Self {
+        Self {
             scenario,
             test: format!("txn::killed::on_zfs::{}", scenario.test),
             root: pool.name().parse().unwrap(),
@@ -97,13 +97,12 @@ impl Scene {
             sites: Vec::new(),
             before: State::default(),
             after: State::default(),
-        };
-        scene.sites = scene.make();
-        scene
+        }
     }
 
     /// Has the job done without a kill, and tells of its effects.
     pub(super) fn learn(&mut self) -> Vec<Effect> {
+        self.make(1);
         let sites = &self.sites[..1];
         let (site, name) = (&sites[0], sites[0].dataset.as_str());
         let state = || State::of_each(&self.pool, self.engine.as_ref(), &[name]).remove(0);
@@ -131,10 +130,11 @@ impl Scene {
     /// Has all these cases. Returns the effects of recoveries that were killed, and how many effects
     /// each last recovery took.
     pub(super) fn run(
-        &self,
+        &mut self,
         effects: &[Effect],
         kills: &[Kill<'_>],
     ) -> (Vec<Vec<Effect>>, Vec<usize>) {
+        self.make(kills.len().min(SITES));
         let at_once = kills.chunks(SITES).map(|kills| self.run_at_once(effects, kills));
         let (killed, counts): (Vec<_>, Vec<_>) = at_once.unzip();
         (killed.concat(), counts.concat())
@@ -216,8 +216,8 @@ impl Scene {
         Errand { test: &self.test, job, target: self.relative(), cases }.run()
     }
 
-    /// Makes the sites. In this process, all at once: a `zfs` command for each takes longer.
-    fn make(&self) -> Vec<Site> {
+    /// Has there be so many sites. In this process, all at once: a `zfs` command for each takes longer.
+    fn make(&mut self, count: usize) {
         let site = |number: usize| {
             let leaf = format!("site-{number:04}");
             let dataset: DatasetName = self.pool.dataset(&leaf).parse().unwrap();
@@ -228,7 +228,10 @@ impl Scene {
             let target = format!("{dataset}/{}", self.relative()).parse().unwrap();
             Site { dataset, target, path }
         };
-        let sites: Vec<Site> = (0..SITES).map(site).collect();
+        let sites: Vec<Site> = (self.sites.len()..count).map(site).collect();
+        if sites.is_empty() {
+            return;
+        }
         in_each(&sites, |site| {
             self.create(&site.dataset, &[]);
             if self.scenario.target != Target::Missing {
@@ -242,7 +245,7 @@ impl Scene {
             self.pool.zfs(&[&["snapshot"], &kept[..]].concat());
             self.pool.zfs(&[&["hold", "a-tag"], &kept[..]].concat());
         }
-        sites
+        self.sites.extend(sites);
     }
 
     /// Makes what the job needs beyond the target.
