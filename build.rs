@@ -71,6 +71,7 @@ const FUNCTIONS: &[&str] = &[
     "zfs_get_all_props",
     "zfs_get_fsacl",
     "zfs_set_fsacl",
+    "zfs_show_diffs",
     // shim.c
     "zfs_txn_.*",
 ];

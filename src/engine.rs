@@ -1,16 +1,19 @@
 //! The verbs that a transaction needs of ZFS. Each one that changes something is one durable effect.
 
 use std::fmt;
+use std::ops::ControlFlow;
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use rustix::mount::MountAttrFlags;
 
 use crate::errno::Errno;
 use crate::name::{DatasetName, SnapshotName};
 use crate::ownership::Ids;
-use crate::receipt::Guid;
-use crate::txn::journal::fingerprint;
+use crate::receipt::{ElsewhereMount, Guid};
+use crate::transfer::Route;
+use crate::txn::journal::{Fence, fingerprint};
 
 /// A call that failed.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -73,6 +76,8 @@ pub(crate) enum Promoted {
     Written,
     /// The head has this snapshot, which is newer than the base.
     Newer(String),
+    /// A commit in place has begun; this is its base.
+    Busy(String),
 }
 
 /// The end of a commit.
@@ -112,6 +117,54 @@ pub(crate) enum Concluded {
     /// The target is not the one that it should be: nothing was done.
     Replaced,
 }
+
+/// A workspace's change that is to be made ready to be sent, with all that must be true in the txg
+/// in which it is.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Staging<'a> {
+    pub(crate) target: Known<'a>,
+    /// The target's own origin.
+    pub(crate) target_origin: Option<Guid>,
+    pub(crate) workspace: Known<'a>,
+    /// The workspace's origin: full name and guid.
+    pub(crate) base: (&'a str, Guid),
+    /// Refuse where the target was written to since this snapshot (a full name).
+    pub(crate) since: &'a str,
+    /// The bookmark of the base in the workspace's name space; it may be there already.
+    pub(crate) bookmark: &'a str,
+    pub(crate) snapshot: &'a str,
+    /// What is written onto the base in the same txg: property and value.
+    pub(crate) record: (&'a str, &'a str),
+}
+
+/// What a staging came to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Staged {
+    Done,
+    /// Target, workspace or base is not what it should be.
+    Replaced,
+    /// The target was written to.
+    Written,
+}
+
+/// The end of a commit in place.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct InPlaceEnd<'a> {
+    pub(crate) target: Known<'a>,
+    pub(crate) workspace: Option<Known<'a>>,
+    /// Snapshots of the target that nobody asked for.
+    pub(crate) snapshots: &'a [(String, Guid)],
+    /// The base, which has the record.
+    pub(crate) base: (&'a str, Guid),
+    /// Whether the record stays in any case.
+    pub(crate) keeps: bool,
+    pub(crate) property: &'a str,
+    /// The record that stays, where the base has to.
+    pub(crate) committed: &'a str,
+}
+
+/// Is told how many bytes have passed; says whether to go on.
+pub(crate) type Watch<'a> = &'a mut dyn FnMut(u64) -> ControlFlow<()>;
 
 /// The user property of what an init transaction created, with its id, until it is concluded.
 pub(crate) const MARK: &str = "zfs-txn:made-by";
@@ -180,6 +233,45 @@ impl Settings {
         self
     }
 
+    /// What a clone needs in which files are only edited: its blocks are to be written as the
+    /// target's would be, and all that is about its place, its size or others' access is left out.
+    pub(crate) fn for_editing(&self) -> Vec<(String, PropertyValue)> {
+        const LEFT_OUT: [&str; 10] = [
+            "canmount",
+            "filesystem_limit",
+            "mountpoint",
+            "quota",
+            "refquota",
+            "refreservation",
+            "reservation",
+            "sharenfs",
+            "sharesmb",
+            "snapshot_limit",
+        ];
+        let own = self.own.iter().filter(|(name, _)| !LEFT_OUT.contains(&name.as_str()));
+        // No boot mounts it (`noauto`), and `zfs diff` asks for its `.zfs` (`hidden`).
+        let fixed = [("canmount", 2), ("snapdir", 0)]
+            .map(|(name, value)| (name.to_owned(), PropertyValue::Number(value)));
+        own.filter(|(name, _)| name != "snapdir").cloned().chain(fixed).collect()
+    }
+
+    /// Takes out a `readonly` that is there only to refuse writes during a commit.
+    pub(crate) fn without_fence(mut self, fence: Option<Fence>) -> Self {
+        let is_fence = |name: &str, value: &PropertyValue| {
+            name == "readonly" && *value == PropertyValue::Number(1)
+        };
+        match fence {
+            Some(Fence::Inherited) => self.own.retain(|(name, value)| !is_fence(name, value)),
+            Some(Fence::Own) => self
+                .own
+                .iter_mut()
+                .filter(|(name, value)| is_fence(name, value))
+                .for_each(|(_, value)| *value = PropertyValue::Number(0)),
+            None => {}
+        }
+        self
+    }
+
     /// A number that changes with whatever a commit would put back to the old.
     pub(crate) fn fingerprint(&self) -> u64 {
         fingerprint(format!("{:?} {:?}", self.own, self.permissions).as_bytes())
@@ -193,6 +285,33 @@ pub(crate) struct Place {
     pub(crate) replaces: Option<u64>,
     pub(crate) path: PathBuf,
     pub(crate) options: MountAttrFlags,
+    pub(crate) propagation: Propagation,
+    /// What the mount that is there has, and a new one can't be given.
+    pub(crate) uncarried: Option<String>,
+}
+
+impl Place {
+    /// A place for a mount of its own.
+    pub(crate) fn new(replaces: Option<u64>, path: PathBuf, options: MountAttrFlags) -> Self {
+        Self { replaces, path, options, propagation: Propagation::default(), uncarried: None }
+    }
+}
+
+/// How mounts that are made on a mount pass on to others, and the other way round
+/// (mount_namespaces(7)).
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(crate) struct Propagation {
+    pub(crate) shared: bool,
+    pub(crate) unbindable: bool,
+    /// The place that it has to do with; that one is swapped before.
+    pub(crate) tie: Option<Tie>,
+}
+
+/// What a mount is to another one of the same dataset, by that one's path.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Tie {
+    Peer(PathBuf),
+    Slave(PathBuf),
 }
 
 /// A mount that is attached nowhere yet.
@@ -200,6 +319,18 @@ pub(crate) struct Place {
 pub(crate) struct PreparedMount {
     pub(crate) place: Place,
     pub(crate) mount: OwnedFd,
+    /// The mount that is to be replaced: its number means no other one as long as this is open.
+    pub(crate) _old: Option<OwnedFd>,
+}
+
+/// What became of a prepared mount.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Attached {
+    /// The new content is at the place. The gap is how long nothing was in between; `None`: a lookup
+    /// found the old mount or the new one at every moment, or nothing was there before.
+    There { gap: Option<Duration> },
+    /// The mount that was to be replaced is gone by now, and nothing was done.
+    Gone,
 }
 
 /// ZFS and the mount table, as far as transactions need them.
@@ -232,6 +363,8 @@ pub(crate) trait Engine: Send + Sync + fmt::Debug {
     /// What is mounted on or below the mount at `place` and is not one of ZFS's own snapshot
     /// automounts.
     fn mounts_on(&self, place: &Place) -> Result<Vec<PathBuf>, Fault>;
+    /// Where `dataset`, or a directory in it, is mounted in whichever mount namespace.
+    fn mounted_anywhere(&self, dataset: &DatasetName) -> Result<Vec<ElsewhereMount>, Fault>;
 
     // Datasets: one txg each, but for clone and create with properties.
     fn create(&self, name: &DatasetName, own: &[(String, PropertyValue)]) -> Result<(), Fault>;
@@ -246,6 +379,13 @@ pub(crate) trait Engine: Send + Sync + fmt::Debug {
     fn copy_permissions(&self, from: &DatasetName, to: &DatasetName) -> Result<(), Fault>;
     fn promote(&self, promotion: Promotion<'_>) -> Result<Promoted, Fault>;
     fn conclude(&self, conclusion: Conclusion<'_>) -> Result<Concluded, Fault>;
+    fn stage(&self, staging: Staging<'_>) -> Result<Staged, Fault>;
+    /// How long the stream will be, in bytes, as far as can be known.
+    fn stream_length(&self, route: Route<'_>) -> Result<u64, Fault>;
+    /// Sends one snapshot's change, and receives it into another dataset, without force.
+    fn transfer(&self, route: Route<'_>, watch: Watch<'_>) -> Result<(), Fault>;
+    /// Says what keeps the record; `None`: it is gone.
+    fn conclude_in_place(&self, end: InPlaceEnd<'_>) -> Result<Option<Errno>, Fault>;
     /// Replaces a user property of `carrier`; refuses with [`Errno::STALE`] where its own value is
     /// not `old`.
     fn write_record(
@@ -273,6 +413,10 @@ pub(crate) trait Engine: Send + Sync + fmt::Debug {
     /// Clears properties of its own.
     fn inherit(&self, name: &DatasetName, guid: Guid, properties: &[&str]) -> Result<(), Fault>;
     fn set_mountpoint(&self, name: &DatasetName, value: &str) -> Result<(), Fault>;
+    /// Has writes to a dataset refused, also those through files that are open.
+    fn fence(&self, name: &DatasetName) -> Result<(), Fault>;
+    /// Allows them again, and puts `readonly` back.
+    fn unfence(&self, name: &DatasetName, guid: Guid, before: Fence) -> Result<(), Fault>;
     fn keep_from_boot_mounts(&self, name: &DatasetName) -> Result<(), Fault>;
 
     // Files and mounts.
@@ -281,12 +425,28 @@ pub(crate) trait Engine: Send + Sync + fmt::Debug {
     /// Takes a mount of `dataset` away that nobody asked for, and its directory if it is empty.
     fn unmount_stray(&self, place: &Place) -> Result<(), Fault>;
     fn flush(&self, at: &Path) -> Result<(), Fault>;
+    /// Files of `dataset`, below its root, that are other than in `from`, though they are the same
+    /// files: `to` is a snapshot of it, `from` one of it or its origin. Nothing where one of the
+    /// two is not mounted.
+    fn changed_in_place(
+        &self,
+        dataset: &DatasetName,
+        from: &str,
+        to: &str,
+    ) -> Result<Vec<PathBuf>, Fault>;
+    /// Lets go of the kernel's cached pages of files of `dataset`; names those that have some all
+    /// the same, because they are mapped into memory.
+    fn let_go_of_pages(
+        &self,
+        dataset: &DatasetName,
+        files: &[PathBuf],
+    ) -> Result<Vec<PathBuf>, Fault>;
     /// Lets a dataset that is not mounted have what was synced to its intent log and is in no txg
     /// yet.
     fn replay(&self, dataset: &DatasetName) -> Result<(), Fault>;
     fn set_ownership(&self, at: &Path, ids: &Ids) -> Result<(), Fault>;
     fn prepare_mount(&self, dataset: &DatasetName, place: Place) -> Result<PreparedMount, Fault>;
-    /// Attaches a prepared mount at its place, in exchange for the mount that is there. Says whether
-    /// it did: a mount that is gone by now is not replaced.
-    fn attach(&self, prepared: PreparedMount) -> Result<bool, Fault>;
+    /// Attaches a prepared mount at its place, in exchange for the mount that is there; a mount that
+    /// is gone by now is not replaced.
+    fn attach(&self, prepared: PreparedMount) -> Result<Attached, Fault>;
 }

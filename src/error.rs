@@ -298,11 +298,39 @@ pub enum Conflict {
         /// The target.
         target: DatasetName,
     },
+    /// Another transaction is committing in place. If its process lives, it comes to its end by itself;
+    /// else [`Zfs::recover`](crate::Zfs::recover) finishes it.
+    #[error("another transaction, whose base is {base}, is being committed into {target} in place")]
+    Committing {
+        /// The target.
+        target: DatasetName,
+        /// The other transaction's base.
+        base: String,
+    },
+    /// A process has a file of the target mapped into memory that is changed in place: it, and
+    /// whoever reads the file, would go on seeing the old content. Replace such files (write a new
+    /// one and rename it) instead of writing into them, or commit by
+    /// [`Strategy::Promote`](crate::Strategy::Promote).
+    #[error("{path} of {target} is mapped into memory by a process, and was changed in place")]
+    Mapped {
+        /// The target.
+        target: DatasetName,
+        /// The file, below the target's root.
+        path: String,
+    },
     /// Something is mounted below the target's mount point, and would vanish with the old mount.
     #[error("{path} is a mount point below the target's: unmount it first")]
     MountBelow {
         /// Where it is mounted.
         path: String,
+    },
+    /// A mount of the target has an option that a new mount in its place can't be given.
+    #[error("the mount at {path} is {option}, which the new one would not be: unmount it first")]
+    MountOption {
+        /// Where it is mounted.
+        path: String,
+        /// The option as in `/proc/self/mountinfo`, or what kind of mount it is.
+        option: String,
     },
 }
 

@@ -1,5 +1,7 @@
 //! The engine on real ZFS: each verb is one call of libzfs_core, libzfs or the mount API.
 
+mod in_place;
+
 use std::fmt;
 use std::path::{Path, PathBuf};
 use std::thread::sleep;
@@ -9,8 +11,9 @@ use rustix::mount::MountAttrFlags;
 
 use crate::compare;
 use crate::engine::{
-    Concluded, Conclusion, Engine, Entry, Facts, Fault, Known, MARK, Place, Predecessor,
-    PreparedMount, Promoted, Promotion, PropertyValue, Scope, Settings,
+    Attached, Concluded, Conclusion, Engine, Entry, Facts, Fault, InPlaceEnd, Known, MARK, Place,
+    Predecessor, PreparedMount, Promoted, Promotion, PropertyValue, Scope, Settings, Staged,
+    Staging, Watch,
 };
 use crate::errno::Errno;
 use crate::ffi::libzfs::{LibZfs, LibZfsError};
@@ -19,7 +22,9 @@ use crate::ffi::nvlist::{NvError, NvList, NvRef, Value};
 use crate::mount;
 use crate::name::{DatasetName, SnapshotName};
 use crate::ownership::Ids;
-use crate::receipt::Guid;
+use crate::receipt::{ElsewhereMount, Guid};
+use crate::transfer::{self, Route};
+use crate::txn::journal::Fence;
 
 const FACTS: &str = include_str!("program/facts.lua");
 const JOURNAL: &str = include_str!("program/journal.lua");
@@ -46,8 +51,9 @@ const KEY_UNAVAILABLE: u64 = 1;
 /// For programs that list snapshots: ten times the default instructions, enough for some 100,000.
 const LARGE: ProgramLimits = ProgramLimits { instructions: 100_000_000, memory: 32 << 20 };
 
-/// How long to wait for readers that are about to close a file: in steps that double, 1 s in all.
-const BUSY_WAITS_MS: [u64; 10] = [1, 2, 4, 8, 16, 32, 64, 128, 256, 512];
+/// How long to wait for readers that are about to close a file, and for another's receive: in steps that
+/// double, 2 s in all.
+const BUSY_WAITS_MS: [u64; 11] = [1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024];
 
 /// What this crate writes about transactions is none of a dataset's settings.
 const OWN_PROPERTIES: &str = "zfs-txn:";
@@ -347,6 +353,10 @@ impl Engine for Kernel {
         Ok(mount::mounted_on(&mount::table()?, id))
     }
 
+    fn mounted_anywhere(&self, dataset: &DatasetName) -> Result<Vec<ElsewhereMount>, Fault> {
+        Ok(mount::everywhere(dataset.as_str())?)
+    }
+
     fn create(&self, name: &DatasetName, own: &[(String, PropertyValue)]) -> Result<(), Fault> {
         let properties = self.properties(own)?;
         Ok(self.lzc.create(name.as_str(), DatasetKind::Filesystem, &properties)?)
@@ -403,6 +413,7 @@ impl Engine for Kernel {
                 Err(Fault { errno: Errno::from_raw(errno as i32), detail })
             }
             ("written", _) => Ok(Promoted::Written),
+            ("busy", _) => Ok(Promoted::Busy(out.str("snapshot")?.to_owned())),
             ("newer", _) => Ok(Promoted::Newer(out.str("snapshot")?.to_owned())),
             _ => Ok(Promoted::Replaced),
         }
@@ -449,6 +460,39 @@ impl Engine for Kernel {
             return call();
         }
         patiently(call, |result| matches!(result, Ok(Concluded::Busy(Errno::BUSY))))
+    }
+
+    fn stage(&self, staging: Staging<'_>) -> Result<Staged, Fault> {
+        self.stage_change(staging)
+    }
+
+    fn stream_length(&self, route: Route<'_>) -> Result<u64, Fault> {
+        Ok(self.lzc.send_space(route.snapshot, route.from, transfer::FLAGS)?)
+    }
+
+    fn transfer(&self, route: Route<'_>, watch: Watch<'_>) -> Result<(), Fault> {
+        transfer::carry(self.lzc, route, watch)
+    }
+
+    fn conclude_in_place(&self, end: InPlaceEnd<'_>) -> Result<Option<Errno>, Fault> {
+        self.end_in_place(end)
+    }
+
+    fn changed_in_place(
+        &self,
+        dataset: &DatasetName,
+        from: &str,
+        to: &str,
+    ) -> Result<Vec<PathBuf>, Fault> {
+        self.diff(dataset, from, to)
+    }
+
+    fn let_go_of_pages(
+        &self,
+        dataset: &DatasetName,
+        files: &[PathBuf],
+    ) -> Result<Vec<PathBuf>, Fault> {
+        in_place::let_go_of_pages(dataset, files)
     }
 
     fn write_record(
@@ -524,6 +568,24 @@ impl Engine for Kernel {
         Ok(self.libzfs.set_without_mounting(name.as_str(), "mountpoint", value)?)
     }
 
+    fn fence(&self, name: &DatasetName) -> Result<(), Fault> {
+        let Err(error) = self.libzfs.set_without_mounting(name.as_str(), "readonly", "on") else {
+            return Ok(());
+        };
+        // It counts as set when only the mount could not be made read-only as well, because a file is
+        // open for writing: ZFS refuses the writes by itself.
+        if self.settings(name)?.readonly { Ok(()) } else { Err(error.into()) }
+    }
+
+    fn unfence(&self, name: &DatasetName, guid: Guid, before: Fence) -> Result<(), Fault> {
+        // By way of libzfs, which has made the mount read-only as well.
+        self.libzfs.set_without_mounting(name.as_str(), "readonly", "off")?;
+        match before {
+            Fence::Own => Ok(()),
+            Fence::Inherited => self.inherit(name, guid, &["readonly"]),
+        }
+    }
+
     fn keep_from_boot_mounts(&self, name: &DatasetName) -> Result<(), Fault> {
         Ok(self.libzfs.set_without_mounting(name.as_str(), "canmount", "noauto")?)
     }
@@ -566,36 +628,12 @@ impl Engine for Kernel {
     }
 
     fn prepare_mount(&self, dataset: &DatasetName, place: Place) -> Result<PreparedMount, Fault> {
-        let mount = mount::detached(dataset.as_str(), place.options)?;
-        Ok(PreparedMount { place, mount })
+        mount::prepare(dataset.as_str(), place)
     }
 
-    fn attach(&self, prepared: PreparedMount) -> Result<bool, Fault> {
-        let PreparedMount { place, mount } = prepared;
-        let table = mount::table()?;
-        let Some(old) = place.replaces else {
-            if let Some(below) = mount::below(&table, &place.path).first() {
-                return Err(in_the_way(below));
-            }
-            mount::make_mount_point(&place.path)?;
-            mount::attach(&mount, &place.path)?;
-            return Ok(true);
-        };
-        if !mount::is_mounted(&table, old) {
-            return Ok(false);
-        }
-        if let Some(on) = mount::mounted_on(&table, old).first() {
-            return Err(in_the_way(on));
-        }
-        mount::exchange(&mount, &place.path, old)?;
-        Ok(true)
+    fn attach(&self, prepared: PreparedMount) -> Result<Attached, Fault> {
+        mount::put(&prepared)
     }
-}
-
-/// Something that a mount or unmount would hide or take along.
-fn in_the_way(path: &Path) -> Fault {
-    let detail = format!("{} is mounted there: it is left alone", path.display());
-    Fault { errno: Errno::BUSY, detail: Some(detail) }
 }
 
 fn not_the_one(name: &str, guid: Guid) -> Fault {

@@ -54,8 +54,10 @@ mod owner;
 mod ownership;
 mod receipt;
 mod recovery;
+mod stream;
 #[cfg(test)]
 mod test_pool;
+mod transfer;
 mod txn;
 mod zfs;
 
@@ -69,7 +71,9 @@ pub use name::{
     TransactionId,
 };
 pub use ownership::{Ownership, Principal};
-pub use receipt::{Guid, Keeps, Leftover, OnConflict, Receipt, Snapshot, Strategy};
+pub use receipt::{
+    ElsewhereMount, Guid, Keeps, Leftover, OnConflict, Progress, Receipt, Snapshot, Strategy,
+};
 pub use recovery::{Condition, Finished, Outcome, Pending, Recovery, Unfinished};
 pub use txn::{Kind, Step, Transaction};
 pub use zfs::{TransactionBuilder, Zfs};

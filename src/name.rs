@@ -251,6 +251,12 @@ impl TransactionId {
     pub(crate) fn look_leaf(self) -> String {
         format!("txn-{self}-look")
     }
+
+    /// The same part of the snapshot of a workspace that is sent, where the caller has given it no
+    /// name; as long as the look's.
+    pub(crate) fn sent_leaf(self) -> String {
+        format!("txn-{self}-sent")
+    }
 }
 
 impl FromStr for TransactionId {

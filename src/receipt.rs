@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use crate::error::Conflict;
 use crate::name::{DatasetName, SnapshotName, TransactionId};
@@ -76,11 +77,46 @@ pub struct Receipt {
     pub final_snapshot: Option<Snapshot>,
     /// Where the target is mounted now because of this commit.
     pub mounted: Vec<PathBuf>,
+    /// Files that were changed in place while a process had them mapped into memory, below the
+    /// target's root: until none has, reading them gives old content, in part or as a whole
+    /// ([`Strategy::InPlace`]). Only a file that was mapped at the very moment of the commit is found
+    /// here: else the commit is refused ([`Conflict::Mapped`]).
+    pub stale: Vec<PathBuf>,
+    /// For how long a mount point was bare, so that a lookup of it could fail; the longest time, if
+    /// there are several. `None`: no lookup could. `Some` comes from kernels before Linux 6.5.
+    pub gap: Option<Duration>,
+    /// Mounts that show the old content still: in other mount namespaces, and of directories inside
+    /// the target. They keep the predecessor, which is then one of the leftovers, until they are
+    /// unmounted.
+    ///
+    /// Found in the mount namespaces of those processes that this one can see, in each one below the
+    /// root directory of one of them. Mounts to which this namespace passes its own on (shared
+    /// mounts) are swapped along, and not among these.
+    pub mounted_elsewhere: Vec<ElsewhereMount>,
     /// Conflicts that were overridden ([`OnConflict::Overwrite`]). What was overridden is kept, and
     /// named among the leftovers.
     pub overridden: Vec<Conflict>,
     /// What could not be removed, or is kept because it has content that is found nowhere else.
     pub leftovers: Vec<Leftover>,
+}
+
+/// How far the commit of a change in place has come.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Progress {
+    /// How many bytes have passed so far.
+    pub bytes: u64,
+    /// How many there will be, as far as ZFS can tell beforehand (`lzc_send_space`).
+    pub estimate: u64,
+}
+
+/// A mount that a commit did not reach.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct ElsewhereMount {
+    /// A process in the mount namespace: this process for its own.
+    pub pid: u32,
+    /// Where it is mounted, as that process sees it.
+    pub path: PathBuf,
 }
 
 /// How a commit makes the change visible.
@@ -90,6 +126,9 @@ pub enum Strategy {
     /// The workspace takes the target's name. Its cost does not grow with the amount of data.
     #[default]
     Promote,
+    /// The target stays, and its content becomes the workspace's, in one txg. Its cost grows with the
+    /// amount of changed data, which is written a second time.
+    InPlace,
 }
 
 /// What a commit does about a target that was changed since begin.
@@ -102,5 +141,9 @@ pub enum OnConflict {
     /// Commit all the same where only content, snapshots, properties or permissions of the target
     /// were changed. The changed target is kept beside the new one, under another name, and named in
     /// the receipt's leftovers. A target that was replaced, or got children, is a conflict still.
+    ///
+    /// In place, what others have written is kept in a snapshot of the target, and named in the same
+    /// way; a target that is written to without a pause can be overwritten only with
+    /// [`fence`](crate::TransactionBuilder::fence).
     Overwrite,
 }

@@ -9,6 +9,8 @@ use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::process::{self, Command};
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::thread::sleep;
+use std::time::Duration;
 
 /// How large the pool's only device is; sparse, so it takes up what is written.
 const SIZE: u64 = 1 << 30;
@@ -31,18 +33,30 @@ impl TestPool {
     /// Creates a pool with further options of `zpool create`, such as `-o feature@x=disabled`.
     #[must_use]
     pub fn with_options(options: &[&str]) -> Self {
+        Self::create(options, None)
+    }
+
+    /// Creates a pool on a disk that a test has for itself alone.
+    #[must_use]
+    pub fn on_device(device: &Path) -> Self {
+        Self::create(&[], Some(device))
+    }
+
+    fn create(options: &[&str], device: Option<&Path>) -> Self {
         static COUNT: AtomicU32 = AtomicU32::new(0);
         let number = COUNT.fetch_add(1, Ordering::Relaxed);
         let name = format!("zfstxn-test-{}-{number}", process::id());
         let directory = tempfile::Builder::new().prefix("zfstxn-").tempdir_in("/tmp").unwrap();
-        let device = directory.path().join("device");
-        File::create(&device).and_then(|file| file.set_len(SIZE)).unwrap();
+        let file = directory.path().join("device");
+        if device.is_none() {
+            File::create(&file).and_then(|file| file.set_len(SIZE)).unwrap();
+        }
         let mountpoint = format!("mountpoint={}", directory.path().join("mnt").display());
         run(Command::new("zpool")
             .args(["create", "-o", "cachefile=none", "-O", &mountpoint, "-O", "atime=off"])
             .args(options)
             .arg(&name)
-            .arg(&device))
+            .arg(device.unwrap_or(&file)))
         .unwrap_or_else(|error| panic!("{error}"));
         Self { name, directory, destroyed: false }
     }
@@ -103,9 +117,34 @@ impl TestPool {
     ///
     /// When something is in use.
     pub fn reimport(&self) {
-        self.zpool(&["export", &self.name]);
-        let directory = self.directory.path().display().to_string();
-        self.zpool(&["import", "-o", "cachefile=none", "-d", &directory, &self.name]);
+        self.reimport_with(&[]);
+    }
+
+    /// As [`TestPool::reimport`], with further options of `zpool import`, such as `-N`.
+    ///
+    /// # Panics
+    ///
+    /// When something is in use.
+    pub fn reimport_with(&self, options: &[&str]) {
+        let export = || run(Command::new("zpool").args(["export", &self.name]));
+        patiently(export).unwrap_or_else(|error| panic!("{error}"));
+        let directory = self.directory.path();
+        run(Command::new("zpool")
+            .args(["import", "-o", "cachefile=none", "-d"])
+            .arg(directory)
+            .args(options)
+            .arg(&self.name))
+        .unwrap_or_else(|error| panic!("{error}"));
+    }
+
+    /// From here on nothing reaches the device but what is synced to an intent log: an import after
+    /// that finds what a power cut would have left. The log must have been used before.
+    ///
+    /// # Panics
+    ///
+    /// When `zpool` fails.
+    pub fn freeze(&self) {
+        self.zpool(&["freeze", &self.name]);
     }
 
     /// Destroys the pool and says so if that fails.
@@ -119,7 +158,7 @@ impl TestPool {
 
     fn destroy(&mut self) -> Result<(), String> {
         self.destroyed = true;
-        run(Command::new("zpool").args(["destroy", "-f", &self.name])).map(drop)
+        patiently(|| run(Command::new("zpool").args(["destroy", "-f", &self.name]))).map(drop)
     }
 }
 
@@ -132,6 +171,18 @@ impl Drop for TestPool {
             }
         }
     }
+}
+
+/// Tries again what is refused as busy, for ten seconds: a mount namespace that another test makes
+/// has copies of this pool's mounts, and a child between fork and exec has copies of descriptors.
+fn patiently(act: impl Fn() -> Result<String, String>) -> Result<String, String> {
+    for _ in 0..40 {
+        match act() {
+            Err(error) if error.contains("busy") => sleep(Duration::from_millis(250)),
+            result => return result,
+        }
+    }
+    act()
 }
 
 fn run(command: &mut Command) -> Result<String, String> {

@@ -16,7 +16,7 @@ use crate::ownership::{Ids, Ownership};
 use crate::receipt::{OnConflict, Strategy};
 use crate::recovery::{Condition, Pending, Recovery};
 use crate::txn::Transaction;
-use crate::txn::journal::{Record, State};
+use crate::txn::journal::{Fence, Record, State};
 use crate::txn::layout::Layout;
 use crate::txn::plan::{Gate, Kind, Plan, Shape, Step};
 use crate::txn::recover::{Case, cases};
@@ -91,6 +91,8 @@ impl Zfs {
             create_parents: false,
             final_snapshot: None,
             on_conflict: OnConflict::Fail,
+            strategy: Strategy::default(),
+            fence: false,
         }
     }
 
@@ -275,6 +277,8 @@ pub struct TransactionBuilder<'a> {
     create_parents: bool,
     final_snapshot: Option<String>,
     on_conflict: OnConflict,
+    strategy: Strategy,
+    fence: bool,
 }
 
 impl TransactionBuilder<'_> {
@@ -306,6 +310,23 @@ impl TransactionBuilder<'_> {
     /// What the commit does when the target was changed since begin; without it, it fails.
     pub fn on_conflict(mut self, on_conflict: OnConflict) -> Self {
         self.on_conflict = on_conflict;
+        self
+    }
+
+    /// How the change of a target that exists becomes visible; see [`Strategy`]. A target that is
+    /// created is always renamed into place.
+    pub fn strategy(mut self, strategy: Strategy) -> Self {
+        self.strategy = strategy;
+        self
+    }
+
+    /// Has writes to a target that exists refused (`readonly=on`) from the commit's check to the moment
+    /// in which the change is visible, for those who prefer a refused write to a kept one. It is put
+    /// back whatever happens; after a crash, by [`Zfs::recover`] or the next begin on the target.
+    ///
+    /// Two or three txgs more. Files that are open for writing get `EROFS`.
+    pub fn fence(mut self) -> Self {
+        self.fence = true;
         self
     }
 
@@ -432,7 +453,8 @@ impl TransactionBuilder<'_> {
         if facts.volume {
             return Err(BeginError::Volume { name: target });
         }
-        if facts.children > 0 {
+        let in_place = self.strategy == Strategy::InPlace;
+        if facts.children > 0 && !in_place {
             return Err(BeginError::HasChildren { target, count: facts.children });
         }
         if self.mountpoint.is_some() {
@@ -444,7 +466,7 @@ impl TransactionBuilder<'_> {
             self.finish_interrupted()?;
             return Err(BeginError::Zoned { target });
         }
-        if settings.encryption_root {
+        if settings.encryption_root && !in_place {
             return Err(BeginError::EncryptionRoot { target });
         }
         let leaf = self.final_snapshot.as_deref();
@@ -460,22 +482,34 @@ impl TransactionBuilder<'_> {
         }
         let own = settings.own("mountpoint").is_some();
         let ignored = settings.own(Gate::ignore()).is_some();
-        let gate = Gate::new(settings.claim.as_deref(), own, ignored);
+        // What never gets the target's name never claims its mount point.
+        let gate = match self.strategy {
+            Strategy::Promote => Gate::new(settings.claim.as_deref(), own, ignored),
+            Strategy::InPlace => Gate::default(),
+        };
         let shape = Shape {
             kind: Kind::Update,
+            strategy: self.strategy,
             missing_parents: 0,
-            permissions: settings.permissions.is_some(),
+            permissions: settings.permissions.is_some() && !in_place,
             ownership: ownership.is_some(),
             final_snapshot: leaf.is_some(),
             pinned: gate.pin.is_some(),
+            fence: self.fence,
         };
-        let mut properties = settings.own.clone();
-        properties.extend(gate.closed());
+        let own_readonly = settings.own("readonly").is_some();
+        let fence = if own_readonly { Fence::Own } else { Fence::Inherited };
+        let properties = match self.strategy {
+            Strategy::Promote => settings.own.iter().cloned().chain(gate.closed()).collect(),
+            Strategy::InPlace => settings.for_editing(),
+        };
         Ok(Order {
             record: Record {
                 target_guid: Some(facts.guid),
                 target_origin: facts.origin,
-                settings: Some(settings.fingerprint()),
+                settings: (!in_place).then(|| settings.fingerprint()),
+                strategy: self.strategy,
+                fence: self.fence.then_some(fence),
                 ..self.record(id, Kind::Update, ownership, gate)?
             },
             layout,
@@ -513,6 +547,7 @@ impl TransactionBuilder<'_> {
             ownership,
             final_leaf: self.final_snapshot.clone(),
             overwrite: self.on_conflict == OnConflict::Overwrite,
+            fence: None,
             owner: Some(Owner::this_process().map_err(failed)?),
             begun: begun.map_or(0, |since| since.as_secs()),
         })
@@ -539,11 +574,13 @@ impl TransactionBuilder<'_> {
         let leaf = self.final_snapshot.as_deref();
         let shape = Shape {
             kind: Kind::Init,
+            strategy: Strategy::Promote,
             missing_parents: missing_parents.len(),
             permissions: false,
             ownership: ownership.is_some(),
             final_snapshot: leaf.is_some(),
             pinned: false,
+            fence: false,
         };
         let claim = is_path(&effective).then_some(effective.as_str());
         // There is nothing to pin yet.

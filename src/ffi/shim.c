@@ -52,3 +52,12 @@ zfs_txn_channel_program(const char *pool, const char *program, int sync,
 	(void) pthread_sigmask(SIG_SETMASK, &before, NULL);
 	return (error);
 }
+
+int
+zfs_txn_block_signals(void)
+{
+	sigset_t all;
+
+	(void) sigfillset(&all);
+	return (pthread_sigmask(SIG_BLOCK, &all, NULL));
+}

@@ -25,4 +25,7 @@ int zfs_txn_prop_set_list_nomount(zfs_handle_t *zhp, nvlist_t *props);
 int zfs_txn_channel_program(const char *pool, const char *program, int sync,
     uint64_t instructions, uint64_t memory, nvlist_t *args, nvlist_t **out);
 
+/* Blocks every signal on the calling thread, for as long as the thread lives. */
+int zfs_txn_block_signals(void);
+
 #endif

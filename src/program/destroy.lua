@@ -2,7 +2,8 @@
 -- since a snapshot. If that is a snapshot of its own, it is destroyed with it. All in one txg.
 -- What has bookmarks is not destroyed then either: they are somebody's.
 -- Arguments: optionally since (a snapshot's full name) and since_guid.
--- Returns "written", "foreign" (since is another), or the error number of the destroy (0: done).
+-- Returns "written", "foreign" (since is another), or the error number of the destroy (0: done; 16,
+-- EBUSY, also for a snapshot that a receive needs at this moment).
 since = args["since"]
 if since then
     if not zfs.exists(since) then
@@ -27,4 +28,10 @@ if since then
         end
     end
 end
-return zfs.sync.destroy(name)
+errno = zfs.sync.destroy(name)
+-- A receive in place clones the newest snapshot, whoever's it is, until it has ended.
+dataset = string.match(name, "^([^@]+)@")
+if errno == 17 and dataset and zfs.exists(dataset .. "/%recv") then
+    return 16
+end
+return errno

@@ -4,7 +4,7 @@
 -- Arguments: clone, clone_guid, head, head_guid, head_origin (a guid; 0 where it has none), base
 -- (the guid of the clone's origin, which has to be the head's), since (a snapshot's full name;
 -- none: the head may have been changed), property and record.
--- Returns a verdict: "replaced", "written", "newer" (with the snapshot), or "done", with the error
+-- Returns a verdict: "replaced", "written", "newer" or "busy" (with the snapshot), or "done", with the error
 -- number and the snapshots in the way.
 args = ...
 
@@ -33,6 +33,17 @@ if head_origin then
     end
 elseif args["head_origin"] ~= 0 then
     return { verdict = "replaced" }
+end
+-- A commit in place that has begun is not overtaken: what it receives would go to the old head.
+for snapshot in zfs.list.snapshots(head) do
+    if snapshot ~= base and string.match(snapshot, "@txn%-%x+$") then
+        for property, value, source in zfs.list.user_properties(snapshot) do
+            if string.sub(property, 1, 8) == "zfs-txn:" and source == snapshot
+                and string.find(value, ";strategy=in-place;state=committing;", 1, true) then
+                return { verdict = "busy", snapshot = snapshot }
+            end
+        end
+    end
 end
 if args["since"] then
     base_txg = zfs.get_prop(base, "createtxg")

@@ -1,6 +1,7 @@
 //! What is to be done about a transaction that was interrupted. Pure: from what is there under which
 //! name to steps.
 
+use crate::receipt::Strategy;
 use crate::txn::journal::State;
 use crate::txn::plan::{Kind, Step};
 
@@ -10,7 +11,8 @@ pub(crate) enum Named {
     Nothing,
     /// The dataset that it stood for at begin.
     Old,
-    /// The workspace: the commit point was passed.
+    /// The workspace, or, in place, the old dataset with the workspace's content: the commit point
+    /// was passed.
     New,
     /// A dataset that has nothing to do with the transaction.
     Other,
@@ -20,6 +22,7 @@ pub(crate) enum Named {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(crate) struct Sighting {
     pub(crate) kind: Kind,
+    pub(crate) strategy: Strategy,
     pub(crate) state: State,
     pub(crate) target: Named,
     /// Whether the workspace is there under its own name.
@@ -30,6 +33,8 @@ pub(crate) struct Sighting {
     pub(crate) promoted: bool,
     /// Whether the old target, under whichever name, has its mount point pinned.
     pub(crate) pinned: bool,
+    /// Whether the old target, under whichever name, still refuses writes.
+    pub(crate) fenced: bool,
     /// Whether there is a snapshot that was taken to compare.
     pub(crate) look: bool,
     /// How many parents an init transaction was to create.
@@ -55,13 +60,15 @@ impl Sighting {
             Kind::Init if self.target == Named::New => Self::forward(),
             Kind::Init => Aftermath::Back(self.back(&[])),
             Kind::Update if self.has_ended() => self.sweep(),
+            Kind::Update if self.strategy == Strategy::InPlace => self.in_place(),
             Kind::Update => self.update(),
         }
     }
 
     /// Whether the names or mount points of the target are not as they are to stay.
     pub(crate) fn is_between(&self) -> bool {
-        !self.has_ended()
+        self.strategy == Strategy::Promote
+            && !self.has_ended()
             && (self.promoted || self.pinned || self.predecessor || self.target == Named::New)
     }
 
@@ -85,6 +92,18 @@ impl Sighting {
         }
     }
 
+    /// No name changes: whatever is there is there under its own.
+    fn in_place(&self) -> Aftermath {
+        match self.target {
+            Named::New => {
+                let fence = self.fenced.then_some(Step::Unfence);
+                let rest = [Step::LetGoOfPages, Step::UnmountWorkspace, Step::Conclude];
+                Aftermath::Forward(fence.into_iter().chain(rest).collect())
+            }
+            _ => Aftermath::Back(self.back(&[])),
+        }
+    }
+
     fn forward() -> Aftermath {
         Aftermath::Forward(vec![Step::SwapMounts, Step::UnmountWorkspace, Step::Conclude])
     }
@@ -96,6 +115,7 @@ impl Sighting {
         steps.extend(self.pinned.then_some(Step::UnpinMountpoint));
         steps.extend(names.iter().copied().filter(|s| *s == Step::PromoteBack));
         steps.extend(self.look.then_some(Step::DestroyLook));
+        steps.extend(self.fenced.then_some(Step::Unfence));
         steps.push(Step::UnmountWorkspace);
         steps.extend(self.workspace.then_some(Step::DestroyWorkspace));
         match self.kind {
@@ -112,10 +132,19 @@ impl Sighting {
         if self.state == State::Kept && self.predecessor {
             return Aftermath::Stuck("the predecessor keeps what the commit has overridden");
         }
+        let fence = self.fenced.then_some(Step::Unfence);
+        if self.strategy == Strategy::InPlace {
+            if self.state == State::Kept && self.look {
+                return Aftermath::Stuck("a snapshot keeps what the commit has overridden");
+            }
+            let rest = [Step::UnmountWorkspace, Step::Conclude];
+            return Aftermath::Sweep(fence.into_iter().chain(rest).collect());
+        }
         // A commit that could not swap the mounts left the old content mounted.
         let swap = (self.target == Named::New).then_some(Step::SwapMounts);
         let predecessor = self.predecessor.then_some(Step::DestroyPredecessor);
-        Aftermath::Sweep(swap.into_iter().chain(predecessor).chain([Step::DestroyBase]).collect())
+        let first = fence.into_iter().chain(swap).chain(predecessor);
+        Aftermath::Sweep(first.chain([Step::DestroyBase]).collect())
     }
 }
 

@@ -17,6 +17,9 @@ macro_rules! forward_to_kernel {
                 fn places(dataset: &DatasetName) -> Vec<Place>;
                 fn mount_options(dataset: &DatasetName) -> MountAttrFlags;
                 fn mounts_on(place: &Place) -> Vec<PathBuf>;
+                fn stream_length(route: Route<'_>) -> u64;
+                fn changed_in_place(dataset: &DatasetName, from: &str, to: &str) -> Vec<PathBuf>;
+                fn mounted_anywhere(dataset: &DatasetName) -> Vec<ElsewhereMount>;
             }
             effects {
                 fn create(name: &DatasetName, own: &[(String, PropertyValue)]) -> ();
@@ -29,6 +32,10 @@ macro_rules! forward_to_kernel {
                 fn copy_permissions(from: &DatasetName, to: &DatasetName) -> ();
                 fn promote(promotion: Promotion<'_>) -> Promoted;
                 fn conclude(conclusion: Conclusion<'_>) -> Concluded;
+                fn stage(staging: Staging<'_>) -> Staged;
+                fn transfer(route: Route<'_>, watch: Watch<'_>) -> ();
+                fn conclude_in_place(end: InPlaceEnd<'_>) -> Option<Errno>;
+                fn let_go_of_pages(dataset: &DatasetName, files: &[PathBuf]) -> Vec<PathBuf>;
                 fn write_record(
                     carrier: (&str, Guid),
                     property: &str,
@@ -45,6 +52,8 @@ macro_rules! forward_to_kernel {
                 ) -> bool;
                 fn inherit(name: &DatasetName, guid: Guid, properties: &[&str]) -> ();
                 fn set_mountpoint(name: &DatasetName, value: &str) -> ();
+                fn fence(name: &DatasetName) -> ();
+                fn unfence(name: &DatasetName, guid: Guid, before: Fence) -> ();
                 fn keep_from_boot_mounts(name: &DatasetName) -> ();
                 fn mount_private(dataset: &DatasetName, at: &Path) -> ();
                 fn unmount_private(at: &Path) -> ();
@@ -52,7 +61,7 @@ macro_rules! forward_to_kernel {
                 fn flush(at: &Path) -> ();
                 fn set_ownership(at: &Path, ids: &Ids) -> ();
                 fn prepare_mount(dataset: &DatasetName, place: Place) -> PreparedMount;
-                fn attach(prepared: PreparedMount) -> bool;
+                fn attach(prepared: PreparedMount) -> Attached;
             }
         }
     };
@@ -65,15 +74,17 @@ macro_rules! forward_to_kernel {
             use rustix::mount::MountAttrFlags;
 
             use $crate::engine::{
-                Concluded, Conclusion, Engine, Entry, Facts, Fault, Place, PreparedMount, Promoted,
-                Promotion, PropertyValue, Scope, Settings,
+                Attached, Concluded, Conclusion, Engine, Entry, Facts, Fault, InPlaceEnd, Place, PreparedMount, Promoted, Promotion, PropertyValue, Scope, Settings, Staged, Staging, Watch,
             };
+            use $crate::errno::Errno;
             use $crate::name::{DatasetName, SnapshotName};
             use $crate::ownership::Ids;
-            use $crate::receipt::Guid;
+            use $crate::receipt::{ElsewhereMount, Guid};
+            use $crate::transfer::Route;
+            use $crate::txn::journal::Fence;
 
             impl Engine for $engine {
-                // No test has anything in an intent log, and a mount may count as a write.
+                // A mount may count as a write: who tests an intent log does so on the kernel itself.
                 fn replay(&self, _: &DatasetName) -> Result<(), Fault> {
                     Ok(())
                 }

@@ -70,10 +70,30 @@ pub(crate) struct Record {
     pub(crate) final_leaf: Option<String>,
     /// Whether changes to the target since begin are overwritten.
     pub(crate) overwrite: bool,
+    /// Whether writes to the target are refused during the commit, and what is to be put back
+    /// (update only).
+    pub(crate) fence: Option<Fence>,
     /// `None` when detached.
     pub(crate) owner: Option<Owner>,
     /// When it began, in seconds since 1970.
     pub(crate) begun: u64,
+}
+
+/// What `readonly` was before writes were refused: it was off in any case.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Fence {
+    /// It was set on the target itself.
+    Own,
+    Inherited,
+}
+
+impl fmt::Display for Fence {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Own => "own",
+            Self::Inherited => "inherited",
+        })
+    }
 }
 
 /// How far a transaction has come.
@@ -164,6 +184,7 @@ impl Record {
         fields.extend(self.ownership.map(|ids| format!("ownership={}", ids_text(ids))));
         fields.extend(self.final_leaf.as_deref().map(|leaf| format!("final={}", escape(leaf))));
         fields.extend(self.overwrite.then(|| "overwrite=yes".to_owned()));
+        fields.extend(self.fence.map(|fence| format!("fence={fence}")));
         fields.extend(self.owner.as_ref().map(|owner| format!("owner={owner}")));
         fields.push(format!("begun={}", self.begun));
         seal(&fields.join(";"))
@@ -191,7 +212,9 @@ impl Record {
             id: fields.required("id", parsed)?,
             kind: fields.required("kind", |text| word(text, [Kind::Init, Kind::Update]))?,
             strategy: fields.required("strategy", |text| {
-                [Strategy::Promote].into_iter().find(|&known| strategy_word(known) == text)
+                [Strategy::Promote, Strategy::InPlace]
+                    .into_iter()
+                    .find(|&known| strategy_word(known) == text)
             })?,
             state: fields.required("state", |text| word(text, State::ALL))?,
             target: fields.required("target", |text| unescape(text)?.parse().ok())?,
@@ -209,6 +232,7 @@ impl Record {
             overwrite: fields
                 .optional("overwrite", |text| (text == "yes").then_some(()))?
                 .is_some(),
+            fence: fields.optional("fence", |text| word(text, [Fence::Own, Fence::Inherited]))?,
             owner: fields.optional("owner", parsed)?,
             begun: fields.required("begun", parsed)?,
         };
@@ -224,12 +248,21 @@ impl Record {
             // The pool itself can't be missing.
             Kind::Init => {
                 self.target_guid.is_none()
+                    && self.fence.is_none()
                     && self.target_origin.is_none()
                     && self.missing_parents < self.target.as_str().matches('/').count()
             }
             Kind::Update => self.target_guid.is_some() && self.missing_parents == 0,
         };
+        // No name or mount point changes in place.
+        let of_strategy = match self.strategy {
+            Strategy::Promote => true,
+            Strategy::InPlace => {
+                self.kind == Kind::Update && self.pin.is_none() && self.gate.is_empty()
+            }
+        };
         of_kind
+            && of_strategy
             && self.gate.iter().all(|property| !property.is_empty())
             && self.final_leaf.as_deref().is_none_or(|leaf| self.target.snapshot(leaf).is_ok())
     }
@@ -293,6 +326,7 @@ fn word<T: fmt::Display, const N: usize>(text: &str, known: [T; N]) -> Option<T>
 fn strategy_word(strategy: Strategy) -> &'static str {
     match strategy {
         Strategy::Promote => "promote",
+        Strategy::InPlace => "in-place",
     }
 }
 
@@ -408,14 +442,16 @@ mod tests {
             any::<bool>(),
             option::of(owners()),
             any::<u64>(),
+            option::of(prop_oneof![Just(Fence::Own), Just(Fence::Inherited)]),
         );
         (what, guids, texts, rest).prop_map(|(what, guids, texts, rest)| {
             let depth = what.3.len() - 1;
             let init = what.1 && depth > 0;
+            let in_place = !init && texts.0.is_none() && texts.1.is_empty();
             Record {
                 id: TransactionId::from_bits(what.0),
                 kind: if init { Kind::Init } else { Kind::Update },
-                strategy: Strategy::Promote,
+                strategy: if in_place { Strategy::InPlace } else { Strategy::Promote },
                 state: what.2,
                 target: what.3.join("/").parse().unwrap(),
                 target_guid: (!init).then_some(guids.0),
@@ -428,6 +464,7 @@ mod tests {
                 settings: rest.0,
                 ownership: rest.1,
                 overwrite: rest.2,
+                fence: rest.5.filter(|_| !init),
                 owner: rest.3,
                 begun: rest.4,
             }
@@ -496,14 +533,15 @@ mod tests {
             }),
             final_leaf: Some("x y".to_owned()),
             overwrite: true,
+            fence: Some(Fence::Inherited),
             owner: Some("ab-12/13/14/15/16".parse().unwrap()),
             begun: 17,
         };
         let body = "1;id=0123456789abcdef;kind=update;strategy=promote;state=rolled-back;\
             target=tank/a%20b;guid=7;origin=8;workspace=9;parents=0;pin=/srv/%c3%a4%2cb;\
             gate=zoned,a%2cb;settings=000000000000000a;ownership=11,-,2775,tree;final=x%20y;\
-            overwrite=yes;owner=ab-12/13/14/15/16;begun=17";
-        assert_eq!(record.encode(), format!("{body};sum=d4e8794a4a22fe3e"));
+            overwrite=yes;fence=inherited;owner=ab-12/13/14/15/16;begun=17";
+        assert_eq!(record.encode(), format!("{body};sum=1260f7fbb57d3ef1"));
         assert_eq!(decode(&record.encode()), Ok(record));
         // Two of the published test vectors.
         assert_eq!(fingerprint(b""), 0xcbf2_9ce4_8422_2325);
@@ -517,7 +555,8 @@ mod tests {
 
     #[test]
     fn what_only_looks_like_a_record_is_damaged_though_its_sum_is_right() {
-        for whole in [INIT, UPDATE, &INIT.replace("parents=1", "parents=0")] {
+        let in_place = UPDATE.replace("promote", "in-place");
+        for whole in [INIT, UPDATE, &INIT.replace("parents=1", "parents=0"), &in_place] {
             assert!(decode(&seal(whole)).is_ok(), "{whole}");
         }
         let init = [
@@ -545,6 +584,7 @@ mod tests {
             ("state=open", "state=Open"),
             ("kind=init", "kind=neither"),
             ("strategy=promote", "strategy=hope"),
+            ("strategy=promote", "strategy=in-place"),
             ("id=0123456789abcdef", "id=0123456789ABCDEF"),
             ("1;id", "0;id"),
             ("1;id", "01;id"),
@@ -566,6 +606,8 @@ mod tests {
             (";begun", ";final=;begun"),
             (";begun", ";final=a/b;begun"),
             (";begun", ";final=..;begun"),
+            (";begun", ";fence=own;begun"),
+            (";begun", ";fence=;begun"),
             (";begun", ";overwrite=no;begun"),
             (";begun", ";overwrite=;begun"),
             (";begun", ";ownership=-,-,-;begun"),
@@ -643,6 +685,7 @@ mod tests {
             // Longer than it can be beside such a target.
             final_leaf: Some(" ".repeat(255)),
             overwrite: true,
+            fence: Some(Fence::Inherited),
             owner: Some(owner.parse().unwrap()),
             begun: u64::MAX,
         };

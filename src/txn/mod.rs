@@ -1,8 +1,10 @@
 //! Transactions. Read in this order: [`plan`] says which steps there are, this file how begin, commit
-//! and rollback use them, [`stage`] and [`promote`] what each step does. What a crash leaves is
+//! and rollback use them, [`stage`] what each step does, [`promote`] and [`in_place`] those around the
+//! commit point. What a crash leaves is
 //! recorded as [`journal`] says, judged by [`aftermath`] and finished by [`recover`].
 
 pub(crate) mod aftermath;
+mod in_place;
 pub(crate) mod journal;
 pub(crate) mod layout;
 mod outcome;
@@ -20,6 +22,7 @@ mod model;
 #[cfg(test)]
 mod on_zfs;
 
+use std::ops::ControlFlow;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -29,7 +32,8 @@ use crate::engine::Engine;
 use crate::error::{BeginError, CommitError, DetachError, RollbackError, StepError};
 use crate::name::{DatasetName, TransactionId};
 use crate::owner::Lease;
-use crate::receipt::{Leftover, Receipt};
+use crate::receipt::{Leftover, Progress, Receipt};
+use in_place::OnProgress;
 use journal::State;
 use stage::{Order, Stage, Stop};
 
@@ -103,20 +107,41 @@ impl Transaction {
         self.stage.order.record.id
     }
 
+    /// Has `callback` told how far the commit has come, from time to time and on the thread that
+    /// commits. It says whether to go on: after a `Break`, [`commit`](Self::commit) fails with
+    /// `ECANCELED` and hands the transaction back, unless the change is already visible.
+    ///
+    /// Only a commit [in place](crate::Strategy::InPlace) takes long enough to be told of; for all
+    /// others this has no effect.
+    pub fn on_progress(
+        &mut self,
+        callback: impl FnMut(Progress) -> ControlFlow<()> + Send + 'static,
+    ) {
+        self.stage.on_progress = OnProgress::new(callback);
+    }
+
     /// Makes the workspace's content the target's.
     ///
-    /// **Commit point:** the rename of the workspace to the target's name, one txg. Before it,
+    /// **Commit point:** the rename of the workspace to the target's name, or, in place, the end of the
+    /// receive: one txg. Before it,
     /// whatever fails is undone and the transaction handed back; after it, the commit goes on to
     /// the end. The ownership asked for is applied before it, in the workspace, so nobody sees the
     /// content without it.
     ///
-    /// **Update:** the workspace is promoted, if nothing was written to the target since begin; the
+    /// **Update by promote:** the workspace is promoted, if nothing was written to the target since begin; the
     /// target is renamed aside and the workspace renamed to the target's name. Then each mount of the
-    /// target in this mount namespace is replaced, with the options it had; between the old mount's
-    /// end and the new one's begin are two system calls. Files that are open in the old content stay
-    /// readable until they are closed, and keep the old content as a leftover. So does what was
-    /// written to the target after the check: it is found, kept, and named in
-    /// [`Receipt::leftovers`].
+    /// target in this mount namespace is replaced, with the options and the propagation it had. A
+    /// lookup of the mount point finds the old content or the new at every moment, on Linux 6.5 and
+    /// later; [`Receipt::gap`] says so, or how long there was neither. Files that are open in the old
+    /// content stay readable until they are closed, and keep the old content as a leftover. So do
+    /// mounts in other mount namespaces, named in [`Receipt::mounted_elsewhere`], and what was written
+    /// to the target after the check: it is found, kept, and named in [`Receipt::leftovers`].
+    ///
+    /// **Update in place:** what the workspace has changed is sent, and received into the target, by two
+    /// threads of this process that have ended when the call returns. The kernel refuses a target that
+    /// was written to, in the txg in which the content is swapped (`dmu_recv_end_check`). Whoever reads
+    /// the target waits for that moment; files that are open in it have the new content then, or `EIO`
+    /// where they are gone.
     ///
     /// **A crash** (power, `SIGKILL`) before the commit point comes to the old content, after it to
     /// the new, when [`Zfs::recover`](crate::Zfs::recover) or the next begin on the target has
@@ -163,8 +188,10 @@ impl Transaction {
         let steps = self.stage.order.plan.settle.clone();
         let mut errors: Vec<StepError> = Vec::new();
         for step in steps {
-            // What could not be mounted yet has no other to stand in for it: recovery tries again.
-            let waits = step == Step::Conclude && self.kind() == Kind::Init;
+            // What could not be mounted yet has no other to stand in for it, and what still refuses
+            // writes has to be put back: recovery tries again, as long as there is the record.
+            let fenced = self.stage.order.is_in_place() && self.stage.order.record.fence.is_some();
+            let waits = step == Step::Conclude && (self.kind() == Kind::Init || fenced);
             if !waits || errors.is_empty() {
                 errors.extend(self.stage.finish(step).err());
             }
@@ -172,18 +199,22 @@ impl Transaction {
         if self.stage.keeps_predecessor() {
             errors.extend(self.stage.finish(Step::ParkPredecessor).err());
         }
+        let mounted_elsewhere = self.stage.mounted_elsewhere();
         let (overridden, leftovers) =
             (std::mem::take(&mut self.stage.overridden), std::mem::take(&mut self.stage.kept));
         let order = &self.stage.order;
         let receipt = Receipt {
             id: order.record.id,
             target: order.layout.target.clone(),
-            guid: self.stage.workspace_guid(),
+            guid: self.stage.target_guid(),
             kind: order.record.kind,
             strategy: order.record.strategy,
             base: self.stage.base(),
             final_snapshot: self.stage.final_snapshot(),
             mounted: std::mem::take(&mut self.stage.mounted),
+            stale: std::mem::take(&mut self.stage.stale),
+            gap: self.stage.gap,
+            mounted_elsewhere,
             overridden,
             leftovers,
         };

@@ -1,5 +1,7 @@
 //! Faults injected at each verb of the engine, on real ZFS.
 
+mod cut_short;
+
 use std::collections::VecDeque;
 use std::fmt;
 use std::fs;
@@ -16,11 +18,14 @@ use crate::ffi::nvlist::NvList;
 use crate::kernel::Kernel;
 use crate::name::DatasetName;
 use crate::ownership::Ownership;
-use crate::receipt::{Guid, Keeps};
+use crate::receipt::{Guid, Keeps, Strategy};
 use crate::test_pool::TestPool;
 use crate::txn::forwarding::forward_to_kernel;
 use crate::txn::{Step, Transaction};
 use crate::zfs::Zfs;
+
+/// The last part of the name of a target that is changed in place.
+const IN_PLACE: &str = "in-place";
 
 /// Whether a verb that is made to fail has its effect all the same.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -139,6 +144,9 @@ impl Scene {
         fs::write(path.join("file"), "old").unwrap();
         pool.zfs(&["allow", "root", "snapshot", &target]);
         pool.zfs(&["snapshot", &pool.dataset("t@kept")]);
+        let in_place = pool.dataset(IN_PLACE);
+        pool.zfs(&["create", &in_place]);
+        fs::write(pool.mountpoint().join(IN_PLACE).join("file"), "old").unwrap();
         let zfs = Zfs::on(Arc::clone(&engine) as Arc<dyn Engine>, None);
         Self { pool, engine, zfs }
     }
@@ -149,6 +157,10 @@ impl Scene {
 
     fn begin(&self, target: &DatasetName) -> Result<Transaction, BeginError> {
         let builder = self.zfs.transaction(target).create_parents().snapshot("final");
+        let builder = match target.leaf() {
+            IN_PLACE => builder.strategy(Strategy::InPlace).fence(),
+            _ => builder,
+        };
         builder.ownership(Ownership::new().mode(0o700)).begin()
     }
 
@@ -156,12 +168,14 @@ impl Scene {
     fn state(&self) -> String {
         // With what follows the name of this pool, and not that of a longer one.
         let pool = self.pool.name();
-        let stable = "name,guid,mountpoint,canmount,origin,mounted";
+        let stable = "name,guid,mountpoint,canmount,origin,mounted,readonly";
         let mounts = fs::read_to_string("/proc/self/mounts").unwrap();
         let ours = [" ", "/"].map(|end| format!("{pool}{end}"));
         let here = |line: &&str| ours.iter().any(|name| line.starts_with(name));
         let mounts: Vec<&str> = mounts.lines().filter(here).collect();
-        let listed = self.pool.zfs(&["list", "-Hp", "-o", stable, "-t", "all", "-r", pool]);
+        // A bookmark in a workspace is nobody's business.
+        let types = "filesystem,volume,snapshot";
+        let listed = self.pool.zfs(&["list", "-Hp", "-o", stable, "-t", types, "-r", pool]);
         format!(
             "{listed}{}\n{}",
             self.pool.zfs(&["allow", &self.pool.dataset("t")]),
@@ -491,6 +505,11 @@ fn put_right(scene: &Scene, target: &DatasetName) {
 #[test]
 fn an_update_survives_a_fault_at_every_effect() {
     every_effect_fails_once("t");
+}
+
+#[test]
+fn an_update_in_place_survives_a_fault_at_every_effect() {
+    every_effect_fails_once(IN_PLACE);
 }
 
 #[test]

@@ -3,7 +3,7 @@
 use crate::engine::Fault;
 use crate::errno::Errno;
 use crate::error::{Conflict, StepError};
-use crate::receipt::{Guid, Keeps, Leftover, Snapshot};
+use crate::receipt::{ElsewhereMount, Guid, Keeps, Leftover, Snapshot};
 use crate::txn::plan::Step;
 use crate::txn::stage::{Stage, snapshot_of};
 
@@ -12,8 +12,13 @@ pub(super) const HOLDS_CHANGES: &str =
     "it keeps what was written to the target while the transaction was open";
 
 impl Stage {
-    pub(super) fn workspace_guid(&self) -> Guid {
-        self.guids.workspace.unwrap_or(Guid(0))
+    /// The guid of what has the target's name after the commit.
+    pub(super) fn target_guid(&self) -> Guid {
+        let guid = match self.order.is_in_place() {
+            true => self.order.record.target_guid,
+            false => self.guids.workspace,
+        };
+        guid.unwrap_or(Guid(0))
     }
 
     pub(super) fn base(&self) -> Option<Snapshot> {
@@ -78,6 +83,18 @@ impl Stage {
     pub(super) fn keeps_predecessor(&self) -> bool {
         let predecessor = self.order.layout.predecessor.as_str();
         self.kept.iter().any(|leftover| leftover.name == predecessor)
+    }
+
+    /// Where the predecessor is mounted still. One that was destroyed was mounted nowhere.
+    pub(super) fn mounted_elsewhere(&self) -> Vec<ElsewhereMount> {
+        if !self.keeps_predecessor() {
+            return Vec::new();
+        }
+        let found = self.engine.mounted_anywhere(&self.order.layout.predecessor);
+        found.unwrap_or_else(|fault| {
+            tracing::warn!(?fault, "it is not known where the old content is mounted");
+            Vec::new()
+        })
     }
 
     /// What may be there although making it was reported as failed: a parent, which may as well be

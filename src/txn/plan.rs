@@ -6,6 +6,7 @@
 use std::fmt;
 
 use crate::engine::PropertyValue;
+use crate::receipt::Strategy;
 
 /// One durable effect of a transaction, or the inverse of one.
 ///
@@ -37,6 +38,8 @@ pub enum Step {
     TakeFinal,
     /// Make the mounts that the target will get, attached nowhere yet.
     PrepareMounts,
+    /// Make the target read-only, so that writes to it are refused until the commit is visible.
+    Fence,
     /// Check that the target is the one that was there at begin. Changes nothing.
     CheckTarget,
     /// Promote the workspace, which takes over the target's snapshots, and record that, if the
@@ -49,6 +52,14 @@ pub enum Step {
     RenameAside,
     /// Rename the workspace to the target's name.
     RenameIntoPlace,
+    /// Snapshot the workspace and bookmark the base in its name space, for the stream from the one to
+    /// the other, if the target is as it was.
+    StageChange,
+    /// See that no file that was changed in place is mapped into memory: its readers would go on
+    /// getting the old content.
+    LetGoOfPages,
+    /// Receive the workspace's change into the target.
+    Receive,
     /// Replace the target's old mounts by the prepared ones.
     SwapMounts,
     /// Take the private mount away.
@@ -59,7 +70,7 @@ pub enum Step {
     ParkPredecessor,
     /// Drop prepared mounts that were never attached.
     DropMounts,
-    /// Destroy the final snapshot.
+    /// Destroy the final snapshot, or the one that was to be sent.
     DestroyFinal,
     /// Destroy the snapshot that [`Step::Promote`] took to compare.
     DestroyLook,
@@ -67,6 +78,8 @@ pub enum Step {
     PromoteBack,
     /// Undo [`Step::PinMountpoint`].
     UnpinMountpoint,
+    /// Undo [`Step::Fence`].
+    Unfence,
     /// Undo [`Step::RenameAside`].
     RenameBack,
     /// Destroy the workspace.
@@ -94,8 +107,9 @@ impl Step {
             Self::CreateWorkspace | Self::CloneWorkspace => Self::DestroyWorkspace,
             Self::TakeBase => Self::DestroyBase,
             Self::MountWorkspace => Self::UnmountWorkspace,
-            Self::TakeFinal => Self::DestroyFinal,
+            Self::TakeFinal | Self::StageChange => Self::DestroyFinal,
             Self::PrepareMounts => Self::DropMounts,
+            Self::Fence => Self::Unfence,
             Self::Promote => Self::PromoteBack,
             Self::PinMountpoint => Self::UnpinMountpoint,
             Self::RenameAside => Self::RenameBack,
@@ -133,11 +147,16 @@ impl fmt::Display for Step {
             Self::Flush => "flush the workspace",
             Self::TakeFinal => "take the final snapshot",
             Self::PrepareMounts => "prepare the mounts of",
+            Self::Fence => "refuse writes to",
+            Self::Unfence => "allow writes again to",
             Self::CheckTarget => "check the target",
             Self::Promote => "promote the workspace",
             Self::PinMountpoint => "keep the mount point of",
             Self::RenameAside => "rename the old target to",
             Self::RenameIntoPlace => "rename the workspace to",
+            Self::StageChange => "take the snapshot to be sent",
+            Self::LetGoOfPages => "let go of cached pages of",
+            Self::Receive => "receive the change into",
             Self::SwapMounts => "swap the mounts of",
             Self::UnmountWorkspace => "unmount the workspace",
             Self::Conclude => "conclude the commit of",
@@ -181,13 +200,17 @@ impl fmt::Display for Kind {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Shape {
     pub(crate) kind: Kind,
+    /// How an update becomes visible; an init is always a rename.
+    pub(crate) strategy: Strategy,
     /// How many parents of the target are missing and to be created (init only).
     pub(crate) missing_parents: usize,
-    /// Whether the target has delegated permissions of its own (update only).
+    /// Whether the target has delegated permissions of its own (promote only).
     pub(crate) permissions: bool,
     pub(crate) ownership: bool,
     pub(crate) final_snapshot: bool,
-    /// Whether the target claims a mount point that it inherits (update only).
+    /// Whether writes to the target are refused from the check to the swap (update only).
+    pub(crate) fence: bool,
+    /// Whether the target claims a mount point that it inherits (promote only).
     pub(crate) pinned: bool,
 }
 
@@ -225,6 +248,20 @@ impl Plan {
                 commit: prepare().chain([Step::RenameIntoPlace]).collect(),
                 settle,
             },
+            Kind::Update if shape.strategy == Strategy::InPlace => Self {
+                begin: vec![Step::TakeBase, Step::CloneWorkspace, Step::MountWorkspace],
+                commit: optional(shape.ownership, Step::SetOwnership)
+                    .into_iter()
+                    .chain([Step::Flush])
+                    .chain(optional(shape.fence, Step::Fence))
+                    .chain([Step::CheckTarget, Step::StageChange])
+                    .chain([Step::LetGoOfPages, Step::Receive])
+                    .collect(),
+                settle: optional(shape.fence, Step::Unfence)
+                    .into_iter()
+                    .chain([Step::LetGoOfPages, Step::UnmountWorkspace, Step::Conclude])
+                    .collect(),
+            },
             Kind::Update => Self {
                 begin: [Step::TakeBase, Step::CloneWorkspace]
                     .into_iter()
@@ -232,6 +269,7 @@ impl Plan {
                     .chain([Step::MountWorkspace])
                     .collect(),
                 commit: prepare()
+                    .chain(optional(shape.fence, Step::Fence))
                     .chain([Step::CheckTarget, Step::Promote])
                     .chain(optional(shape.pinned, Step::PinMountpoint))
                     .chain([Step::RenameAside, Step::RenameIntoPlace])
@@ -292,17 +330,28 @@ impl Gate {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use proptest::prelude::*;
+    use proptest::prelude::{
+        ProptestConfig, Strategy as Generator, any, prop_assert, prop_assert_eq, proptest,
+    };
 
-    fn shapes() -> impl Strategy<Value = Shape> {
-        (any::<bool>(), 0..4usize, any::<[bool; 4]>()).prop_map(|(init, missing, flags)| Shape {
-            kind: if init { Kind::Init } else { Kind::Update },
-            missing_parents: if init { missing } else { 0 },
-            permissions: flags[0],
+    fn shapes() -> impl Generator<Value = Shape> {
+        (0..3, 0..4usize, any::<[bool; 5]>()).prop_map(|(kind, missing, flags)| Shape {
+            kind: if kind == 0 { Kind::Init } else { Kind::Update },
+            strategy: if kind == 2 { Strategy::InPlace } else { Strategy::Promote },
+            missing_parents: if kind == 0 { missing } else { 0 },
+            permissions: flags[0] && kind != 2,
             ownership: flags[1],
             final_snapshot: flags[2],
-            pinned: flags[3] && !init,
+            pinned: flags[3] && kind == 1,
+            fence: flags[4] && kind != 0,
         })
+    }
+
+    fn commit_point(shape: Shape) -> Step {
+        match shape.strategy {
+            Strategy::Promote => Step::RenameIntoPlace,
+            Strategy::InPlace => Step::Receive,
+        }
     }
 
     fn position(steps: &[Step], step: Step) -> Option<usize> {
@@ -315,9 +364,9 @@ mod tests {
         #[test]
         fn the_commit_point_is_the_last_step_that_can_be_given_up(shape in shapes()) {
             let plan = Plan::new(shape);
-            prop_assert_eq!(plan.commit.last(), Some(&Step::RenameIntoPlace));
-            prop_assert!(!plan.begin.contains(&Step::RenameIntoPlace));
-            prop_assert!(!plan.settle.contains(&Step::RenameIntoPlace));
+            let point = commit_point(shape);
+            prop_assert_eq!(plan.commit.last(), Some(&point));
+            prop_assert!(!plan.begin.contains(&point) && !plan.settle.contains(&point));
         }
 
         #[test]
@@ -325,7 +374,7 @@ mod tests {
             let plan = Plan::new(shape);
             let keeps =
                 [Step::CopyPermissions, Step::SetOwnership, Step::Flush, Step::CheckTarget,
-                    Step::RenameIntoPlace];
+                    Step::LetGoOfPages, commit_point(shape)];
             for step in plan.begin.iter().chain(&plan.commit) {
                 prop_assert!(step.inverse().is_some() != keeps.contains(step), "{step:?}");
             }
@@ -358,8 +407,9 @@ mod tests {
             let wanted = [
                 (Step::SetOwnership, shape.ownership),
                 (Step::Flush, true),
-                (Step::TakeFinal, shape.final_snapshot),
-                (Step::RenameIntoPlace, true),
+                (Step::TakeFinal, shape.final_snapshot && shape.strategy == Strategy::Promote),
+                (Step::StageChange, shape.strategy == Strategy::InPlace),
+                (commit_point(shape), true),
             ];
             let expected: Vec<Step> =
                 wanted.iter().filter(|(_, there)| *there).map(|(step, _)| *step).collect();
@@ -371,7 +421,9 @@ mod tests {
         #[test]
         fn no_step_is_done_twice(shape in shapes()) {
             let plan = Plan::new(shape);
-            let all: Vec<Step> = [plan.begin, plan.commit, plan.settle].concat();
+            let mut all: Vec<Step> = [plan.begin, plan.commit, plan.settle].concat();
+            // Before the change is received, and after.
+            all.retain(|step| *step != Step::LetGoOfPages);
             let unique: std::collections::HashSet<Step> = all.iter().copied().collect();
             prop_assert_eq!(unique.len(), all.len());
         }

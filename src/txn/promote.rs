@@ -1,5 +1,7 @@
 //! The commit that swaps names: promote, two renames, and what concludes it after the commit point.
 
+use rustix::mount::MountAttrFlags;
+
 use crate::engine::{
     Concluded, Conclusion, Facts, Fault, Known, LOOK, Predecessor, Promoted, Promotion,
     PropertyValue, Scope,
@@ -16,7 +18,7 @@ use crate::txn::recover::cases;
 use crate::txn::stage::{Stage, Stop, snapshot_of};
 
 /// How often something that readers touch meanwhile is compared anew.
-const LOOKS: usize = 4;
+pub(super) const LOOKS: usize = 4;
 
 impl Stage {
     /// Refuses a target that is not as it was at begin.
@@ -24,11 +26,26 @@ impl Stage {
         let Layout { target, base, .. } = self.order.layout.clone();
         let fail = |stage: &Self, fault| Stop::Failed(stage.error(Step::CheckTarget, fault));
         // What is written through a memory mapping is not in the pool yet.
-        for place in self.engine.places(&target).map_err(|fault| fail(self, fault))? {
+        let places = self.engine.places(&target).map_err(|fault| fail(self, fault))?;
+        for place in &places {
             self.engine.flush(&place.path).map_err(|fault| fail(self, fault))?;
+        }
+        if self.order.is_in_place() {
+            // Its settings, snapshots and children stay; what was written is found when the change
+            // is staged.
+            return match self.is_target() {
+                Ok(true) => Ok(()),
+                Ok(false) => Err(Stop::Conflict(self.replaced())),
+                Err(fault) => Err(fail(self, fault)),
+            };
         }
         let conflict = self.conflict(&target, base.as_str());
         match conflict.map_err(|fault| fail(self, fault))? {
+            // Of one that was detached before a crash, what was synced may be in the intent log.
+            None if places.is_empty() => match self.engine.replay(&target) {
+                Err(Fault { errno: Errno::NOENT, .. }) => Err(Stop::Conflict(self.replaced())),
+                replayed => replayed.map_err(|fault| fail(self, fault)),
+            },
             None => Ok(()),
             Some(conflict) => self.unless_overridden(conflict),
         }
@@ -54,9 +71,9 @@ impl Stage {
     /// was made with, or the pin.
     fn has_mountpoint_of_begin(&self) -> bool {
         let Layout { target, workspace, predecessor, .. } = &self.order.layout;
-        let pin = self.order.record.pin.as_deref();
+        let (pin, fence) = (self.order.record.pin.as_deref(), self.order.record.fence);
         let own = |name: &DatasetName| {
-            let settings = self.engine.settings(name).ok()?.without_pin(pin);
+            let settings = self.engine.settings(name).ok()?.without_pin(pin).without_fence(fence);
             Some(settings.own("mountpoint").cloned())
         };
         let old = own(target).or_else(|| own(predecessor));
@@ -73,7 +90,7 @@ impl Stage {
         }
     }
 
-    fn replaced(&self) -> Conflict {
+    pub(super) fn replaced(&self) -> Conflict {
         Conflict::TargetReplaced { target: self.order.layout.target.clone() }
     }
 
@@ -91,7 +108,9 @@ impl Stage {
         if let Some(snapshot) = newer.into_iter().find(|name| !is_of_a_transaction(name)) {
             return Ok(Some(Conflict::NewerSnapshot { snapshot }));
         }
-        let settings = self.engine.settings(at)?.without_pin(self.order.record.pin.as_deref());
+        let record = &self.order.record;
+        let settings = self.engine.settings(at)?.without_pin(record.pin.as_deref());
+        let settings = settings.without_fence(record.fence);
         match self.order.record.settings == Some(settings.fingerprint()) {
             true => Ok(None),
             false => Ok(Some(Conflict::SettingsChanged { target: target() })),
@@ -125,6 +144,9 @@ impl Stage {
             match promoted.map_err(|fault| fail(self, fault))? {
                 Promoted::Done => return Ok(()),
                 Promoted::Replaced => return Err(Stop::Conflict(self.replaced())),
+                Promoted::Busy(base) => {
+                    return Err(Stop::Conflict(Conflict::Committing { target, base }));
+                }
                 Promoted::Newer(snapshot) => {
                     return Err(Stop::Conflict(Conflict::NewerSnapshot { snapshot }));
                 }
@@ -206,7 +228,11 @@ impl Stage {
 
     /// Takes a snapshot of the old head, and says whether it differs from the base in more than
     /// access times: the number of bytes written is a sum, in which one change may hide another.
-    fn take_look(&mut self, head: &DatasetName, base: &SnapshotName) -> Result<bool, Fault> {
+    pub(super) fn take_look(
+        &mut self,
+        head: &DatasetName,
+        base: &SnapshotName,
+    ) -> Result<bool, Fault> {
         self.destroy_look(head)?;
         let look = snapshot_of(head, &self.id().look_leaf())?;
         self.engine.snapshot(&look, Some((LOOK, &self.id().to_string())))?;
@@ -322,6 +348,9 @@ impl Stage {
     /// Ends a commit, in one txg: the predecessor goes, unless something was written to it since the
     /// base was taken; the target claims its mount point; the record goes.
     pub(super) fn conclude(&mut self) -> Result<(), Fault> {
+        if self.order.is_in_place() {
+            return self.conclude_in_place();
+        }
         let Layout { target, base, .. } = &self.order.layout;
         if self.order.record.kind == Kind::Init {
             return match self.conclude_with(None)? {
@@ -392,6 +421,7 @@ impl Stage {
             return Ok(());
         }
         let settings = self.engine.settings(predecessor)?.without_pin(record.pin.as_deref());
+        let settings = settings.without_fence(record.fence);
         let conflict = Conflict::SettingsChanged { target: target.clone() };
         if record.settings != Some(settings.fingerprint()) && !self.overridden.contains(&conflict) {
             self.overridden.push(conflict);
@@ -452,8 +482,47 @@ impl Stage {
         matches!(found, Some(Ok(None)))
     }
 
+    /// Has writes to the target refused.
+    pub(super) fn fence(&self) -> Result<(), Stop> {
+        let target = &self.order.layout.target;
+        let fail = |fault| Stop::Failed(self.error(Step::Fence, fault));
+        if self.engine.settings(target).map_err(fail)?.readonly {
+            return Err(Stop::Conflict(Conflict::SettingsChanged { target: target.clone() }));
+        }
+        if Some(self.guid_of(target.as_str()).map_err(fail)?) != self.order.record.target_guid {
+            return Err(Stop::Conflict(self.replaced()));
+        }
+        for place in self.engine.places(target).map_err(fail)? {
+            if place.options.contains(MountAttrFlags::MOUNT_ATTR_RDONLY) {
+                let path = place.path.display();
+                let detail = format!("{path} is mounted read-only, which would not be put back");
+                return Err(fail(Fault { errno: Errno::ROFS, detail: Some(detail) }));
+            }
+            // What is written through a memory mapping could not be written any more.
+            self.engine.flush(&place.path).map_err(fail)?;
+        }
+        self.engine.fence(target).map_err(fail)
+    }
+
+    /// Allows writes to the old head again, under whichever name it is.
+    pub(super) fn unfence(&self) -> Result<(), Fault> {
+        let Layout { target, predecessor, .. } = &self.order.layout;
+        let (Some(before), Some(guid)) = (self.order.record.fence, self.order.record.target_guid)
+        else {
+            return Ok(());
+        };
+        for name in [target, predecessor] {
+            let facts = self.engine.facts(name.as_str())?;
+            if facts.is_some_and(|facts| facts.guid == guid) {
+                return self.engine.unfence(name, guid, before);
+            }
+        }
+        Ok(())
+    }
+
     /// Keeps a predecessor from being mounted at boot; one that somebody has swept is kept from it.
     pub(super) fn park_predecessor(&self) -> Result<(), Fault> {
+        self.unfence()?;
         let predecessor = &self.order.layout.predecessor;
         let Err(fault) = self.engine.keep_from_boot_mounts(predecessor) else { return Ok(()) };
         self.gone(predecessor.as_str()).ok_or(fault)

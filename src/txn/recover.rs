@@ -228,11 +228,13 @@ impl Survey {
         let (kind, state) = (record.kind, record.state);
         let shape = Shape {
             kind,
+            strategy: record.strategy,
             missing_parents: record.missing_parents,
             permissions: false,
             ownership: record.ownership.is_some(),
             final_snapshot: record.final_leaf.is_some(),
             pinned: record.pin.is_some(),
+            fence: record.fence.is_some(),
         };
         let ancestor = match kind {
             Kind::Init => case.carrier.parse().ok().map(|name| (name, case.guid)),
@@ -251,19 +253,25 @@ impl Survey {
         let stage = Stage::new(engine, order);
         let sighting = Sighting {
             kind,
+            strategy: stage.order.record.strategy,
             state,
             target: Named::Nothing,
             workspace: false,
             predecessor: false,
             promoted: false,
             pinned: false,
+            fenced: false,
             look: false,
             parents,
         };
         let mut survey = Self { sighting, stage };
         match kind {
             Kind::Init => survey.see_init(case)?,
-            Kind::Update => survey.see_update(case)?,
+            Kind::Update => {
+                survey.find_renamed(case)?;
+                survey.see_update(case)?;
+                survey.see_received()?;
+            }
         }
         Ok(survey)
     }
@@ -333,14 +341,60 @@ impl Survey {
             let settings = stage.engine.settings(old)?;
             sighting.pinned = settings.own("mountpoint") == Some(&PropertyValue::Text(pin.clone()));
         }
+        if let (Some(old), true) = (old, record.fence.is_some()) {
+            sighting.fenced = stage.engine.settings(old)?.readonly;
+        }
         let look = case.marks.iter().find(|mark| mark.property == LOOK);
         sighting.look = look.is_some();
         stage.look = look.map(|look| look.guid);
         Ok(())
     }
 
+    /// Somebody may have renamed a target, away from its workspace; its snapshots go with it.
+    fn find_renamed(&mut self, case: &Case) -> Result<(), Fault> {
+        let Self { stage, .. } = self;
+        let Ok(base) = case.carrier.parse::<SnapshotName>() else { return Ok(()) };
+        let holder = base.dataset();
+        let guid = stage.engine.facts(holder.as_str())?.map(|facts| facts.guid);
+        if stage.order.is_in_place() && guid == stage.order.record.target_guid {
+            stage.order.layout.target = holder;
+            stage.order.layout.base = base;
+        }
+        Ok(())
+    }
+
+    /// In place, the target is the new one once it has the snapshot that was sent.
+    fn see_received(&mut self) -> Result<(), Fault> {
+        let Self { sighting, stage } = self;
+        if !stage.order.is_in_place() {
+            return Ok(());
+        }
+        let Layout { target, workspace, final_leaf, .. } = &stage.order.layout;
+        let Some(leaf) = stage.order.final_leaf() else { return Ok(()) };
+        let guid = |dataset: &DatasetName| -> Result<Option<Guid>, Fault> {
+            let facts = stage.engine.facts(&format!("{dataset}@{leaf}"))?;
+            Ok(facts.map(|facts| facts.guid))
+        };
+        let (sent, received) = (guid(workspace)?, guid(target)?);
+        // A name with the id in it is nobody else's.
+        let known = sent.or(received.filter(|_| final_leaf.is_none()));
+        if sighting.target == Named::Old && received.is_some() && received == known {
+            sighting.target = Named::New;
+        }
+        stage.guids.final_snapshot = known;
+        stage.guids.workspace = match sighting.workspace {
+            true => stage.engine.facts(workspace.as_str())?.map(|facts| facts.guid),
+            false => None,
+        };
+        Ok(())
+    }
+
     /// A snapshot that was taken to compare says nothing: its maker may have ended before comparing.
     fn drop_look(&mut self) -> Result<(), Fault> {
+        // In place, the conclusion does, or keeps it.
+        if self.stage.order.is_in_place() {
+            return Ok(());
+        }
         let predecessor = self.stage.order.layout.predecessor.clone();
         self.stage.destroy_look(&predecessor)
     }
@@ -352,7 +406,7 @@ impl Survey {
         let layout = &stage.order.layout;
         let mut prepared = Vec::new();
         match stage.order.record.kind {
-            Kind::Update if self.sighting.target != Named::New => {}
+            Kind::Update if self.sighting.target != Named::New || stage.order.is_in_place() => {}
             Kind::Update => {
                 let mut places = stage.engine.places(&layout.predecessor)?;
                 let ended = matches!(self.sighting.state, State::Committed | State::Kept);
@@ -370,7 +424,7 @@ impl Survey {
                     && !stage.order.record.gate.is_empty()
                 {
                     let options = stage.engine.mount_options(&layout.target)?;
-                    places.push(Place { replaces: None, path: PathBuf::new(), options });
+                    places.push(Place::new(None, PathBuf::new(), options));
                 }
                 for place in places {
                     let mount = stage.engine.prepare_mount(&layout.target, place)?;
@@ -388,7 +442,7 @@ impl Survey {
                     places.retain(|place| place.path != stage.order.private_path);
                     if claims && places.is_empty() {
                         let options = stage.engine.mount_options(dataset)?;
-                        let place = Place { replaces: None, path: Default::default(), options };
+                        let place = Place::new(None, PathBuf::new(), options);
                         let mount = stage.engine.prepare_mount(dataset, place)?;
                         prepared.push((dataset.clone(), mount));
                     }

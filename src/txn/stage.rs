@@ -3,13 +3,17 @@
 
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
 
-use crate::engine::{Engine, Entry, Fault, MARK, Place, PreparedMount, PropertyValue, Scope};
+use crate::engine::{
+    Attached, Engine, Entry, Fault, MARK, Place, PreparedMount, PropertyValue, Scope,
+};
 use crate::errno::Errno;
 use crate::error::{Conflict, StepError};
 use crate::name::{DatasetName, SnapshotName, TransactionId};
 use crate::owner::Owner;
-use crate::receipt::{Guid, Leftover};
+use crate::receipt::{Guid, Leftover, Strategy};
+use crate::txn::in_place::OnProgress;
 use crate::txn::journal::{Record, State, property};
 use crate::txn::layout::Layout;
 use crate::txn::plan::{Kind, Plan, Step};
@@ -61,6 +65,18 @@ pub(crate) struct Order {
     pub(crate) new_mounts: Vec<DatasetName>,
 }
 
+impl Order {
+    pub(super) fn is_in_place(&self) -> bool {
+        self.record.strategy == Strategy::InPlace
+    }
+
+    /// The last part of the name of the snapshot that the commit takes in the workspace.
+    pub(super) fn final_leaf(&self) -> Option<String> {
+        let sent = self.is_in_place().then(|| self.record.id.sent_leaf());
+        self.layout.final_leaf.clone().or(sent)
+    }
+}
+
 /// A transaction's state: the order, and how far it has come.
 #[derive(Debug)]
 pub(crate) struct Stage {
@@ -73,9 +89,16 @@ pub(crate) struct Stage {
     pub(super) base_at: Option<String>,
     /// The leaf of a snapshot of the target that was taken to compare, and its guid.
     pub(super) look: Option<Guid>,
+    /// Files that the workspace has changed in place.
+    pub(super) changed: Vec<PathBuf>,
+    /// Files of those that were mapped into memory during the commit.
+    pub(crate) stale: Vec<PathBuf>,
+    pub(super) on_progress: OnProgress,
     /// Conflicts that the caller has asked to override.
     pub(crate) overridden: Vec<Conflict>,
     pub(crate) mounted: Vec<PathBuf>,
+    /// The longest time for which a mount point was bare.
+    pub(crate) gap: Option<Duration>,
     /// What could not be removed after the commit point.
     pub(crate) kept: Vec<Leftover>,
 }
@@ -90,8 +113,12 @@ impl Stage {
             prepared: Vec::new(),
             base_at: None,
             look: None,
+            changed: Vec::new(),
+            stale: Vec::new(),
+            on_progress: OnProgress::default(),
             overridden: Vec::new(),
             mounted: Vec::new(),
+            gap: None,
             kept: Vec::new(),
         }
     }
@@ -108,10 +135,12 @@ impl Stage {
                 self.order.ancestor.as_ref().map(|(name, _)| name.to_string()).unwrap_or_default()
             }
             Step::DestroyBase => self.base_at.clone().unwrap_or_else(|| layout.base.to_string()),
-            Step::TakeFinal | Step::DestroyFinal => match &layout.final_leaf {
-                Some(leaf) => format!("{}@{leaf}", layout.workspace),
-                None => layout.workspace.to_string(),
-            },
+            Step::TakeFinal | Step::StageChange | Step::DestroyFinal => {
+                match self.order.final_leaf() {
+                    Some(leaf) => format!("{}@{leaf}", layout.workspace),
+                    None => layout.workspace.to_string(),
+                }
+            }
             Step::RenameAside | Step::DestroyPredecessor | Step::ParkPredecessor => {
                 layout.predecessor.to_string()
             }
@@ -120,6 +149,10 @@ impl Stage {
             | Step::PrepareMounts
             | Step::RenameIntoPlace
             | Step::SwapMounts
+            | Step::LetGoOfPages
+            | Step::Receive
+            | Step::Fence
+            | Step::Unfence
             | Step::Conclude
             | Step::PinMountpoint
             | Step::UnpinMountpoint
@@ -239,6 +272,11 @@ impl Stage {
             },
             Step::Flush => engine.flush(&order.private_path),
             Step::TakeFinal => self.take_final(),
+            Step::Fence => return self.fence(),
+            Step::Unfence => self.unfence(),
+            Step::StageChange => return self.stage_change(),
+            Step::LetGoOfPages => return self.let_go_of_pages(),
+            Step::Receive => return self.receive(),
             Step::PrepareMounts => return self.prepare_mounts(),
             Step::CheckTarget => return self.check_target(),
             Step::Promote => return self.promote(),
@@ -256,7 +294,8 @@ impl Stage {
                 self.prepared.clear();
                 Ok(())
             }
-            Step::DestroyFinal => match &layout.final_leaf {
+            Step::DestroyFinal if order.is_in_place() => self.unstage(),
+            Step::DestroyFinal => match order.final_leaf() {
                 Some(leaf) => {
                     self.destroy(&format!("{}@{leaf}", layout.workspace), self.guids.final_snapshot)
                 }
@@ -409,12 +448,14 @@ impl Stage {
         let slot = match step {
             Step::CreateWorkspace | Step::CloneWorkspace => &mut self.guids.workspace,
             Step::TakeBase => &mut self.guids.base,
-            Step::TakeFinal => &mut self.guids.final_snapshot,
+            Step::TakeFinal | Step::StageChange => &mut self.guids.final_snapshot,
             // The private mount may be half made; unmounting what isn't mounted does nothing.
             Step::MountWorkspace => return true,
             // Removing a record that isn't there is refused; one that is, is this transaction's.
             Step::WriteRecord => return self.record_is_there() == Some(true),
             Step::PinMountpoint => return self.is_pinned() == Ok(true),
+            // Nobody else can have: it was off before.
+            Step::Fence => return self.order.record.fence.is_some(),
             Step::CreateParent(level) => {
                 let marked = self.marked_as_ours(&name);
                 if let (Some(slot), Some(_)) = (self.guids.parents.get_mut(level), marked) {
@@ -431,7 +472,12 @@ impl Stage {
         if slot.is_none() && !existed {
             *slot = self.engine.facts(&name).ok().flatten().map(|facts| facts.guid);
         }
-        slot.is_some()
+        let took_effect = slot.is_some();
+        if took_effect && step == Step::StageChange {
+            // Written in the same txg.
+            self.order.record.state = State::Committing;
+        }
+        took_effect
     }
 
     /// The guid of a dataset that has this transaction's mark.
@@ -472,7 +518,7 @@ impl Stage {
         for dataset in &self.order.new_mounts {
             let now = if *dataset == layout.target { &layout.workspace } else { dataset };
             let options = self.engine.mount_options(now).map_err(fail)?;
-            let place = Place { replaces: None, path: PathBuf::new(), options };
+            let place = Place::new(None, PathBuf::new(), options);
             let mount = self.engine.prepare_mount(now, place).map_err(fail)?;
             prepared.push((dataset.clone(), mount));
         }
@@ -481,6 +527,10 @@ impl Stage {
                 if let Some(path) = self.engine.mounts_on(&place).map_err(fail)?.first() {
                     let path = path.display().to_string();
                     return Err(Stop::Conflict(Conflict::MountBelow { path }));
+                }
+                if let Some(option) = place.uncarried {
+                    let path = place.path.display().to_string();
+                    return Err(Stop::Conflict(Conflict::MountOption { path, option }));
                 }
                 let mount = self.engine.prepare_mount(&layout.workspace, place).map_err(fail)?;
                 prepared.push((layout.target.clone(), mount));
@@ -513,8 +563,11 @@ impl Stage {
             }
             let path = prepared.place.path.clone();
             match self.engine.attach(prepared) {
-                Ok(true) => self.mounted.push(path),
-                Ok(false) => {}
+                Ok(Attached::There { gap }) => {
+                    self.mounted.push(path);
+                    self.gap = self.gap.max(gap);
+                }
+                Ok(Attached::Gone) => {}
                 Err(mut fault) => {
                     fault.detail.get_or_insert_with(|| format!("mount point {}", path.display()));
                     first = first.and(Err(fault));

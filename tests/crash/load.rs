@@ -22,7 +22,7 @@ use std::sync::{Mutex, PoisonError};
 use std::thread;
 use std::time::Duration;
 
-use zfs_txn::{BeginError, CommitError, DatasetName, Transaction, Zfs};
+use zfs_txn::{BeginError, CommitError, DatasetName, Strategy, Transaction, Zfs};
 
 use content::Purpose;
 use pool::{PARENT, POOL, Result, TARGETS, own_mountpoint, run};
@@ -128,9 +128,13 @@ fn thin_out() -> Result<Vec<String>> {
     let (old, kept) = made.split_at(made.len().saturating_sub(KEPT));
     for name in old {
         say(&["destroy", name]);
-        // The command removes the mount point's directory after the dataset, which a cut may undo.
+        // The command would remove the mount point's directory after the dataset, which a cut may undo.
+        let mounted = run(&["zfs", "get", "-Hpo", "value", "mountpoint", name])?;
         run(&["zfs", "unmount", name])?;
-        run(&["zpool", "sync", POOL])?;
+        match std::fs::remove_dir(mounted.trim_end()) {
+            Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(error)?,
+            _ => run(&["zpool", "sync", POOL])?,
+        };
         run(&["zfs", "destroy", "-r", name])?;
         say(&["destroyed", name]);
     }
@@ -182,7 +186,11 @@ impl Load {
 
     fn begin(&self, target: &DatasetName) -> std::result::Result<Transaction, BeginError> {
         let there = self.targets().iter().any(|name| name == target.as_str());
-        let builder = self.zfs.transaction(target);
+        let strategy = match self.count.fetch_add(1, Ordering::Relaxed) % 2 {
+            0 => Strategy::Promote,
+            _ => Strategy::InPlace,
+        };
+        let builder = self.zfs.transaction(target).strategy(strategy);
         match own_mountpoint(target.as_str()).filter(|_| !there) {
             Some(path) => builder.mountpoint(path).begin(),
             None => builder.begin(),

@@ -5,7 +5,7 @@ use std::io::Write;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Barrier};
 
-use zfs_txn::{CommitError, Keeps, OnConflict};
+use zfs_txn::{CommitError, DatasetName, Keeps, OnConflict, Strategy};
 
 use crate::support::{Scene, mount_lines};
 
@@ -23,10 +23,11 @@ fn of_eight_racing_commits_one_wins_in_every_round() {
     for round in 0..rounds {
         let (start, wins) = (Barrier::new(8), AtomicUsize::new(0));
         std::thread::scope(|scope| {
-            for _ in 0..8 {
+            for number in 0..8 {
                 let (scene, target, start, wins) = (&scene, &target, &start, &wins);
                 scope.spawn(move || {
-                    let begun = scene.zfs.transaction(target).begin();
+                    let strategy = [Strategy::Promote, Strategy::InPlace][number % 2];
+                    let begun = scene.zfs.transaction(target).strategy(strategy).begin();
                     // A thread that panicked before would keep the others waiting.
                     start.wait();
                     let transaction = begun.unwrap();
@@ -57,6 +58,16 @@ fn of_eight_racing_commits_one_wins_in_every_round() {
 /// receipt names.
 #[test]
 fn every_line_written_during_overwriting_commits_is_kept() {
+    every_line_is_kept(Strategy::Promote);
+}
+
+/// The same in place; the fence lets a commit come through, and refuses some lines.
+#[test]
+fn every_line_written_during_overwriting_commits_in_place_is_kept() {
+    every_line_is_kept(Strategy::InPlace);
+}
+
+fn every_line_is_kept(strategy: Strategy) {
     let commits = amount("ZFS_TXN_OVERWRITES", 15);
     let scene = Scene::new();
     let target = scene.dataset("t", &[]);
@@ -84,6 +95,10 @@ fn every_line_written_during_overwriting_commits_is_kept() {
     let mut kept = Vec::new();
     for _ in 0..commits {
         let builder = scene.zfs.transaction(&target).on_conflict(OnConflict::Overwrite);
+        let builder = match strategy {
+            Strategy::InPlace => builder.strategy(strategy).fence(),
+            _ => builder,
+        };
         let receipt = builder.begin().unwrap().commit().unwrap();
         let changed = |leftover: &&zfs_txn::Leftover| leftover.keeps != Keeps::Nothing;
         kept.extend(receipt.leftovers.iter().filter(changed).map(|left| left.name.clone()));
@@ -95,18 +110,25 @@ fn every_line_written_during_overwriting_commits_is_kept() {
     collect(fs::read_to_string(path.join("log")).unwrap());
     for (number, name) in kept.iter().enumerate() {
         let at = scene.pool.directory().join(format!("kept-{number}"));
-        scene.pool.zfs(&["set", &format!("mountpoint={}", at.display()), name]);
-        scene.pool.zfs(&["mount", name]);
+        fs::create_dir(&at).unwrap();
+        let mut mount = std::process::Command::new("mount");
+        let options = if name.contains('@') { "ro" } else { "zfsutil" };
+        mount.args(["-t", "zfs", "-o", options, name]).arg(&at);
+        assert!(mount.status().unwrap().success(), "{name}");
         collect(fs::read_to_string(at.join("log")).unwrap());
     }
     let lost: Vec<_> = written.iter().filter(|line| !found.contains(*line)).collect();
     assert!(lost.is_empty(), "{} of {} lines are lost: {lost:?}", lost.len(), written.len());
     assert!(written.len() > commits && !kept.is_empty(), "the writer did not get to write");
     println!(
-        "{} lines, {commits} commits, {} predecessors kept, 0 lost",
+        "{strategy:?}: {} lines, {commits} commits, {} predecessors or snapshots kept, 0 lost",
         written.len(),
         kept.len()
     );
+    for number in 0..kept.len() {
+        let at = scene.pool.directory().join(format!("kept-{number}"));
+        assert!(std::process::Command::new("umount").arg(at).status().unwrap().success());
+    }
     scene.pool.cleanup();
 }
 
@@ -123,6 +145,7 @@ fn possessions() -> (usize, usize, u64) {
 #[test]
 fn nothing_leaks_in_the_process() {
     const ALONE: &str = "ZFS_TXN_LEAKS_ALONE";
+    const WORKERS: usize = 4;
     if std::env::var_os(ALONE).is_none() {
         let test = "endurance::nothing_leaks_in_the_process";
         let output = crate::support::again(test, ALONE, "yes").output().unwrap();
@@ -131,9 +154,10 @@ fn nothing_leaks_in_the_process() {
     }
     let (rollbacks, commits) = (amount("ZFS_TXN_ROLLBACKS", 40), amount("ZFS_TXN_COMMITS", 15));
     let scene = Scene::new();
-    let target = scene.dataset("t", &[]);
-    let round = |commit: bool| {
-        let transaction = scene.begin(&target);
+    let targets: [_; WORKERS] = std::array::from_fn(|n| scene.dataset(&format!("t{n}"), &[]));
+    let round = |target: &DatasetName, number: usize, commit: bool| {
+        let strategy = [Strategy::Promote, Strategy::InPlace][number % 2];
+        let transaction = scene.zfs.transaction(target).strategy(strategy).begin().unwrap();
         fs::write(transaction.path().join("file"), "x").unwrap();
         if commit {
             assert!(transaction.commit().unwrap().leftovers.is_empty());
@@ -141,15 +165,28 @@ fn nothing_leaks_in_the_process() {
             transaction.rollback().unwrap();
         }
     };
+    // Each worker has a target of its own, so that their transaction groups are shared.
+    let rounds = |count: usize, commit: bool| {
+        std::thread::scope(|scope| {
+            for (worker, target) in targets.iter().enumerate() {
+                let mine = (worker..count).step_by(WORKERS);
+                let round = &round;
+                scope
+                    .spawn(move || mine.for_each(|number| round(target, number / WORKERS, commit)));
+            }
+        });
+    };
     // What is made once and kept, such as libzfs's handle, is there after the first few.
-    (0..10).for_each(|number| round(number % 2 == 0));
+    for commit in [true, false] {
+        rounds(4 * WORKERS, commit);
+    }
     // Other tests mount pools of their own.
     let mounts =
         || mount_lines().iter().filter(|line| line.join(" ").contains(scene.pool.name())).count();
     let mounted = mounts();
     let before = possessions();
-    (0..rollbacks).for_each(|_| round(false));
-    (0..commits).for_each(|_| round(true));
+    rounds(rollbacks, false);
+    rounds(commits, true);
     let after = possessions();
     println!(
         "I9: {rollbacks} rollbacks, {commits} commits: (fds, threads, KiB) {before:?} -> {after:?}"

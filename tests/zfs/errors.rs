@@ -27,7 +27,9 @@ fn opening_needs_the_module() {
 fn without_the_module_opening_says_how_to_load_it() {
     let inner = again("errors::opening_needs_the_module", "ZFS_TXN_WITHOUT_MODULE", "1");
     let mut shell = Command::new("unshare");
-    shell.args(["--mount", "sh", "-c", "mount -t tmpfs none /dev && exec \"$@\"", "sh"]);
+    // A copy of a pool's mounts in another namespace keeps the pool from being exported.
+    let script = "umount --all --lazy --types zfs; mount -t tmpfs none /dev && exec \"$@\"";
+    shell.args(["--mount", "sh", "-c", script, "sh"]);
     shell.arg(inner.get_program()).args(inner.get_args()).env("ZFS_TXN_WITHOUT_MODULE", "1");
     assert_passed(&shell.output().unwrap());
 }
@@ -147,18 +149,7 @@ fn a_name_too_long_by_one_byte_is_refused_at_begin_and_never_at_commit() {
 fn a_read_only_pool_is_found_before_anything_is_changed() {
     let scene = Scene::new();
     let target = scene.dataset("t", &[]);
-    let directory = scene.pool.directory().display().to_string();
-    scene.pool.zpool(&["export", scene.pool.name()]);
-    scene.pool.zpool(&[
-        "import",
-        "-o",
-        "readonly=on",
-        "-o",
-        "cachefile=none",
-        "-d",
-        &directory,
-        scene.pool.name(),
-    ]);
+    scene.pool.reimport_with(&["-o", "readonly=on"]);
     let error = scene.zfs.transaction(&target).begin().unwrap_err();
     let BeginError::Failed { error: step, left } = &error else { panic!("{error}") };
     assert_eq!((step.step, step.errno, left.len()), (Step::Look, Errno::ROFS, 0));

@@ -10,10 +10,15 @@
 mod commit;
 mod endurance;
 mod errors;
+mod fence;
+mod in_place;
+mod in_place_content;
+mod intent_log;
 mod mounts;
 mod process;
 mod random;
 mod recovery;
+mod resume;
 mod rollback;
 mod support;
 #[path = "../../src/test_pool.rs"]

@@ -1,5 +1,8 @@
 //! Mount points: inherited, local, legacy, none; options; what is mounted below; boots.
 
+mod elsewhere;
+mod swap;
+
 use std::fs;
 use std::process::Command;
 
@@ -83,7 +86,7 @@ fn a_legacy_mount_is_swapped_where_it_is_with_its_options() {
         mount(&["-t", "zfs", "-o", options, target.as_str(), &path.display().to_string()]);
     }
     // Read-only of its own: the dataset's other mount is writable.
-    mount(&["-o", "remount,bind,ro", &one.display().to_string()]);
+    mount(&["-o", "remount,bind,ro,nosymfollow", &one.display().to_string()]);
     let before = State::of(&scene, Identity::Replaced);
     let mut mounted = scene.publish(&target, "x").mounted;
     mounted.sort();

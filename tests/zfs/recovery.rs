@@ -159,6 +159,45 @@ fn a_copied_record_is_reported_and_never_acted_on() {
     scene.pool.cleanup();
 }
 
+/// I5: an init's record is on the dataset above, and comes with it even to the same name.
+#[test]
+fn a_copied_record_above_a_target_is_reported_and_never_acted_on() {
+    let scene = Scene::new();
+    let above = scene.dataset("above", &[]);
+    let target = scene.name("above/new");
+    let id = abandon(&scene, &target, "forget");
+    let stream = scene.pool.directory().join("stream");
+    let (snapshot, workspace) = (format!("{above}@s"), format!("{target}-txn-{id}"));
+    scene.pool.zfs(&["snapshot", "-r", &snapshot]);
+    let send = format!("zfs send -R {snapshot} > {}", stream.display());
+    assert!(Command::new("sh").args(["-c", &send]).status().unwrap().success());
+    assert_eq!(scene.zfs.recover(&above).unwrap().finished.len(), 1);
+    scene.pool.zfs(&["destroy", "-r", above.as_str()]);
+    let receive = format!("zfs receive -u {above} < {}", stream.display());
+    assert!(Command::new("sh").args(["-c", &receive]).status().unwrap().success());
+
+    // All names, the workspace's and its mark included, are those of the record.
+    assert!(scene.pool.zfs(&["list", "-Ho", "name", "-r", above.as_str()]).contains(&workspace));
+    let before = State::of(&scene, Identity::Kept);
+    let pending = the_only(&scene);
+    assert_eq!((pending.id, pending.carrier.as_str()), (id, above.as_str()));
+    let copied = matches!(&pending.condition, Condition::Unreadable { reason } if reason.contains("receive"));
+    assert!(copied, "{pending:?}");
+    let recovery = scene.zfs.recover(&scene.name("")).unwrap();
+    assert_eq!((recovery.untouched.len(), recovery.finished.len()), (1, 0), "{recovery:?}");
+    let error = scene.zfs.resume(&target, id).unwrap_err();
+    assert!(matches!(error, ResumeError::NotFound { .. }), "{error}");
+    before.assert_same(&State::of(&scene, Identity::Kept));
+    // It is nobody's, and in nobody's way.
+    scene.begin(&target).rollback().unwrap();
+    before.assert_same(&State::of(&scene, Identity::Kept));
+    scene.publish(&target, "ours");
+    assert_eq!(scene.read(&target), "ours");
+    assert_eq!(the_only(&scene).id, id);
+    scene.pool.zfs(&["list", &workspace]);
+    scene.pool.cleanup();
+}
+
 /// A clone of a workspace inherits no record, and a snapshot of it none of its own.
 #[test]
 fn a_clone_of_a_workspace_has_no_record() {
@@ -274,6 +313,41 @@ fn records_outside_a_confinement_are_not_looked_for() {
     assert!(confined.recover(&target).is_err());
     assert!(confined.resume(&target, transaction.id()).is_err());
     transaction.rollback().unwrap();
+    scene.end();
+}
+
+/// I7: what lies outside is named, and left as it is, by recovery and by a begin beside it.
+#[test]
+fn a_confined_handle_does_not_finish_what_has_a_name_outside() {
+    let scene = Scene::new();
+    let inside = scene.dataset("in", &[]);
+    let confined = Zfs::confined_to([&inside]).unwrap();
+    // Of a transaction on the dataset itself, the workspace is beside it.
+    let on_the_root = abandon(&scene, &inside, "forget");
+    // Of one whose target has come here from elsewhere, the workspace has stayed.
+    let elsewhere = scene.dataset("moved", &[]);
+    let moved_here = abandon(&scene, &elsewhere, "forget");
+    let here = scene.name("in/moved");
+    scene.pool.zfs(&["rename", elsewhere.as_str(), here.as_str()]);
+
+    let before = State::of(&scene, Identity::Kept);
+    let recovery = confined.recover(&inside).unwrap();
+    assert_eq!((recovery.finished.len(), recovery.untouched.len()), (0, 0), "{recovery:?}");
+    let mut named: Vec<_> = recovery.unfinished.iter().map(|one| one.pending.id).collect();
+    named.sort();
+    let mut expected = [on_the_root, moved_here];
+    expected.sort();
+    assert_eq!(named, expected, "{recovery:?}");
+    for unfinished in &recovery.unfinished {
+        assert!(unfinished.reason.contains("confined"), "{unfinished:?}");
+        assert_eq!(unfinished.pending.condition, Condition::Interrupted);
+    }
+    before.assert_same(&State::of(&scene, Identity::Kept));
+    confined.transaction(&here).begin().unwrap().rollback().unwrap();
+    before.assert_same(&State::of(&scene, Identity::Kept));
+    // Who may, does.
+    let recovery = scene.zfs.recover(&scene.name("")).unwrap();
+    assert_eq!((recovery.finished.len(), recovery.unfinished.len()), (2, 0), "{recovery:?}");
     scene.end();
 }
 

@@ -92,6 +92,8 @@ enum Command {
         /// The OpenZFS release line.
         #[arg(long, default_value = "2.3")]
         zfs: String,
+        /// Only the one of this name.
+        name: Option<String>,
     },
 }
 
@@ -116,6 +118,6 @@ fn run(command: Command) -> Result<ExitCode> {
         Command::Lint => lint::run(&cache, &lines::LINES[0]),
         Command::Demo { zfs, dir } => demo::run(&cache, lines::find(&zfs)?, dir.as_deref()),
         Command::Crash { zfs, cuts, seed } => crash::run(&cache, lines::find(&zfs)?, cuts, seed),
-        Command::Bench { zfs } => bench::run(&cache, lines::find(&zfs)?),
+        Command::Bench { zfs, name } => bench::run(&cache, lines::find(&zfs)?, name.as_deref()),
     }
 }

@@ -4,7 +4,6 @@ use std::os::fd::{AsRawFd, BorrowedFd};
 use std::ptr;
 
 use super::super::bindings as c;
-use super::super::nvlist::NvList;
 use super::{Lzc, LzcError, c_name, finish};
 
 bitflags::bitflags! {
@@ -73,9 +72,12 @@ impl Lzc {
     }
 
     /// Receives a stream as a snapshot. The change becomes visible at the end, in one transaction
-    /// group; a mounted filesystem stays mounted. `props` are set as received ones. `origin` is for a
-    /// stream that makes a clone. With `force`, changes since the latest snapshot are lost. `raw`
-    /// says that the stream was sent with [`SendFlags::RAW`].
+    /// group; a mounted filesystem stays mounted. `origin` is for a stream that makes a clone. With
+    /// `force`, changes since the latest snapshot are lost. `raw` says that the stream was sent with
+    /// [`SendFlags::RAW`].
+    ///
+    /// No properties are passed: with any list, even an empty one, the first receive into a dataset
+    /// clears all of its local properties (`zfs_ioc_recv_impl`, `first_recvd_props`).
     ///
     /// # Errors
     ///
@@ -85,7 +87,6 @@ impl Lzc {
     pub(crate) fn receive(
         &self,
         snapshot: &str,
-        props: &NvList,
         origin: Option<&str>,
         force: bool,
         raw: bool,
@@ -98,11 +99,11 @@ impl Lzc {
         let c_bool = |yes| {
             if yes { c::boolean_t::B_TRUE } else { c::boolean_t::B_FALSE }
         };
-        // SAFETY: reads a C string, a list, a C string or null, and an open file.
+        // SAFETY: reads a C string, null for no list, a C string or null, and an open file.
         let error = unsafe {
             c::lzc_receive(
                 c_snapshot.as_ptr(),
-                props.as_ptr(),
+                ptr::null_mut(),
                 origin,
                 c_bool(force),
                 c_bool(raw),

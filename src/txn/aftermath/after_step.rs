@@ -51,12 +51,14 @@ impl Disk {
             assert_eq!(self.sighting, None);
             self.sighting = Some(Sighting {
                 kind: shape.kind,
+                strategy: shape.strategy,
                 state: State::Open,
                 target: self.claim,
                 workspace: false,
                 predecessor: false,
                 promoted: false,
                 pinned: false,
+                fenced: false,
                 look: false,
                 parents: shape.missing_parents,
             });
@@ -75,6 +77,11 @@ impl Disk {
             }
             Step::CreateWorkspace | Step::CloneWorkspace => sighting.workspace = true,
             Step::TakeFinal => self.final_snapshot = true,
+            Step::StageChange => (self.final_snapshot, sighting.state) = (true, State::Committing),
+            Step::Receive => {
+                assert!(sighting.workspace && self.final_snapshot);
+                (sighting.target, self.claim) = (Named::New, Named::New);
+            }
             Step::Promote => {
                 (sighting.promoted, sighting.state) = (true, State::Committing);
             }
@@ -82,6 +89,11 @@ impl Disk {
                 assert_eq!(sighting.target, Named::Old);
                 sighting.pinned = true;
             }
+            Step::Fence => {
+                assert_eq!(sighting.target, Named::Old);
+                sighting.fenced = true;
+            }
+            Step::Unfence => sighting.fenced = false,
             Step::RenameAside => {
                 assert_eq!(sighting.target, Named::Old);
                 (sighting.target, sighting.predecessor) = (Named::Nothing, true);
@@ -117,7 +129,8 @@ impl Disk {
                 (sighting.workspace, self.final_snapshot) = (false, false);
             }
             Step::DestroyBase | Step::EraseRecord => {
-                let rest = sighting.workspace || sighting.predecessor || sighting.pinned;
+                let old = sighting.predecessor || sighting.pinned || sighting.fenced;
+                let rest = sighting.workspace || old;
                 assert!(!rest && !sighting.look && self.parents == 0, "{step:?} {sighting:?}");
                 self.sighting = None;
             }
@@ -128,6 +141,7 @@ impl Disk {
             | Step::Flush
             | Step::PrepareMounts
             | Step::CheckTarget
+            | Step::LetGoOfPages
             | Step::SwapMounts
             | Step::UnmountWorkspace
             | Step::DropMounts => {}

@@ -1,24 +1,34 @@
 use super::after_step::{Disk, crash_points};
 use super::*;
+use crate::receipt::Strategy;
 use crate::txn::plan::Shape;
 
 /// The kinds of transaction that the crash table is about, each with all optional steps.
-const SHAPES: [(&str, Shape); 3] = [
+const SHAPES: [(&str, Shape); 4] = [
     ("An update of a target with a mount point of its own", UPDATE),
-    ("An update of a target that inherits its mount point", Shape { pinned: true, ..UPDATE }),
+    (
+        "An update of a target that inherits its mount point, with writes refused meanwhile",
+        Shape { pinned: true, fence: true, ..UPDATE },
+    ),
     (
         "An init with one missing parent",
         Shape { kind: Kind::Init, missing_parents: 1, permissions: false, ..UPDATE },
+    ),
+    (
+        "An update in place, with writes refused meanwhile",
+        Shape { strategy: Strategy::InPlace, permissions: false, fence: true, ..UPDATE },
     ),
 ];
 
 const UPDATE: Shape = Shape {
     kind: Kind::Update,
+    strategy: Strategy::Promote,
     missing_parents: 0,
     permissions: true,
     ownership: true,
     final_snapshot: true,
     pinned: false,
+    fence: false,
 };
 
 const BEGIN: &str = "<!-- crash table: begin -->\n";
@@ -35,11 +45,12 @@ fn sightings() -> Vec<Sighting> {
         State::Kept,
         State::RolledBack,
     ];
-    for (bits, state) in (0..1 << 5).flat_map(|bits| states.map(|state| (bits, state))) {
+    for (bits, state) in (0..1 << 6).flat_map(|bits| states.map(|state| (bits, state))) {
         for target in [Named::Nothing, Named::Old, Named::New, Named::Other] {
             let is = |bit: u8| bits & (1 << bit) != 0;
             let sighting = Sighting {
                 kind: Kind::Update,
+                strategy: Strategy::Promote,
                 state,
                 target,
                 workspace: is(0),
@@ -47,9 +58,14 @@ fn sightings() -> Vec<Sighting> {
                 promoted: is(2),
                 pinned: is(3),
                 look: is(4),
+                fenced: is(5),
                 parents: 0,
             };
             all.push(sighting);
+            // In place, no name changes.
+            if !(is(1) || is(2) || is(3)) {
+                all.push(Sighting { strategy: Strategy::InPlace, ..sighting });
+            }
             // An init has no old content, and nothing is promoted.
             if bits < 2 && target != Named::Old {
                 all.extend([0, 2].map(|parents| Sighting {
@@ -93,9 +109,10 @@ fn has_ended(s: &Sighting) -> bool {
     s.kind == Kind::Update && matches!(s.state, State::Committed | State::Kept)
 }
 
-/// Whether the predecessor has what the commit has overridden.
+/// Whether the predecessor, or the look, has what the commit has overridden.
 fn is_kept(s: &Sighting) -> bool {
-    s.kind == Kind::Update && s.state == State::Kept && s.predecessor
+    let keeps = if s.strategy == Strategy::InPlace { s.look } else { s.predecessor };
+    s.kind == Kind::Update && s.state == State::Kept && keeps
 }
 
 #[test]
@@ -182,16 +199,18 @@ fn what_somebody_has_interfered_with_is_left_alone() {
 fn names_and_mount_points_are_between_from_the_promote_to_the_end_of_the_commit() {
     for (_, shape) in SHAPES {
         for (step, disk) in crash_points(shape) {
+            let in_place = shape.strategy == Strategy::InPlace;
             let between = disk.sighting.is_some_and(|sighting| sighting.is_between());
-            let wanted = matches!(
-                step,
-                Step::RenameIntoPlace
-                    | Step::SwapMounts
-                    | Step::UnmountWorkspace
-                    | Step::Promote
-                    | Step::PinMountpoint
-                    | Step::RenameAside
-            );
+            let wanted = !in_place
+                && matches!(
+                    step,
+                    Step::RenameIntoPlace
+                        | Step::SwapMounts
+                        | Step::UnmountWorkspace
+                        | Step::Promote
+                        | Step::PinMountpoint
+                        | Step::RenameAside
+                );
             assert_eq!(between, wanted, "{step:?}");
         }
     }
@@ -203,7 +222,7 @@ fn every_recovery_can_be_interrupted_after_each_of_its_steps() {
     for (_, shape) in SHAPES {
         let (before, mut committed) = (Disk::before(shape), false);
         for (step, disk) in crash_points(shape) {
-            committed |= step == Step::RenameIntoPlace;
+            committed |= matches!(step, Step::RenameIntoPlace | Step::Receive);
             let done = recovered(disk, shape, committed);
             let end =
                 Disk { sighting: None, claim: before.claim, parents: 0, final_snapshot: false };
@@ -250,7 +269,9 @@ fn table(title: &str, shape: Shape) -> String {
     let mut before = String::new();
     for (step, disk) in crash_points(shape) {
         let name = match step {
-            Step::RenameIntoPlace => format!("**{}**: the commit point", phrase(step)),
+            Step::RenameIntoPlace | Step::Receive => {
+                format!("**{}**: the commit point", phrase(step))
+            }
             _ => phrase(step),
         };
         let rest = format!("{} | {} | {}", on_disk(&disk), mounts(&disk), recovery(&disk));
@@ -268,7 +289,7 @@ fn phrase(step: Step) -> String {
         Step::RenameAside => " P",
         Step::CreateParent(_) | Step::DestroyParent(_) => " M",
         Step::CheckTarget => "",
-        _ if ["of", "to"].iter().any(|end| step.to_string().ends_with(end)) => " T",
+        _ if ["of", "to", "into"].iter().any(|end| step.to_string().ends_with(end)) => " T",
         _ => "",
     };
     format!("{step}{object}")
@@ -281,7 +302,12 @@ fn on_disk(disk: &Disk) -> String {
     let Some(s) = &disk.sighting else {
         return made.chain(new.then_some("T new")).collect::<Vec<_>>().join("; ");
     };
-    let old = if s.pinned { "old, pinned" } else { "old" };
+    let old = match (s.pinned, s.fenced) {
+        (false, false) => "old",
+        (true, false) => "old, pinned",
+        (false, true) => "old, fenced",
+        (true, true) => "old, pinned, fenced",
+    };
     let workspace = match (s.promoted, disk.final_snapshot) {
         (false, false) => "W",
         (false, true) => "W, W@name",
@@ -290,6 +316,9 @@ fn on_disk(disk: &Disk) -> String {
     };
     let target = match s.target {
         Named::Old => Some(format!("T {old}")),
+        Named::New if s.strategy == Strategy::InPlace => {
+            Some(format!("T new, T@name{}", if s.fenced { ", fenced" } else { "" }))
+        }
         Named::New => Some("T new".to_owned()),
         _ => None,
     };

@@ -10,6 +10,7 @@ mod state;
 
 use std::collections::HashSet;
 
+use crate::receipt::Strategy;
 use crate::txn::aftermath::after_step::crash_points;
 use crate::txn::plan::{Kind, Plan, Shape, Step};
 use child::{Effect, Job, NO_STEP};
@@ -24,17 +25,25 @@ enum Target {
     Inherited,
     /// It doesn't exist, nor does its parent.
     Missing,
+    /// As [`Target::Own`], and changed in place, with writes refused meanwhile.
+    InPlace,
 }
 
 impl Target {
+    fn strategy(self) -> Strategy {
+        if self == Self::InPlace { Strategy::InPlace } else { Strategy::Promote }
+    }
+
     fn shape(self) -> Shape {
         Shape {
             kind: if self == Self::Missing { Kind::Init } else { Kind::Update },
+            strategy: self.strategy(),
             missing_parents: usize::from(self == Self::Missing),
-            permissions: self != Self::Missing,
+            permissions: matches!(self, Self::Own | Self::Inherited),
             ownership: true,
             final_snapshot: true,
             pinned: self == Self::Inherited,
+            fence: self == Self::InPlace,
         }
     }
 }
@@ -69,6 +78,10 @@ scenarios! {
     an_update_with_an_inherited_mount_point_is_killed: Inherited, Commit;
     an_update_is_killed: Own, Commit;
     an_init_is_killed: Missing, Commit;
+    an_update_in_place_is_killed: InPlace, Commit;
+    the_undoing_of_an_update_in_place_is_killed: InPlace, UndoneCommit;
+    the_detaching_and_resuming_of_an_update_in_place_is_killed: InPlace, Detach;
+    the_rollback_of_an_update_in_place_is_killed: InPlace, Rollback;
     the_undoing_of_an_update_with_an_inherited_mount_point_is_killed: Inherited, UndoneCommit;
     the_undoing_of_an_update_is_killed: Own, UndoneCommit;
     the_undoing_of_an_init_is_killed: Missing, UndoneCommit;
@@ -162,7 +175,8 @@ impl Scenario {
 }
 
 fn is_commit_point(effect: &Effect) -> bool {
-    effect.step == "RenameIntoPlace" && !effect.failed
+    let is_point = effect.step == "RenameIntoPlace" || effect.verb == "transfer";
+    is_point && !effect.failed
 }
 
 /// The steps of some effects, each once where several effects in a row belong to it.
@@ -199,7 +213,11 @@ fn killed_after_each_effect(scenario: Scenario) {
     let disk = |number: usize| {
         let step = &effects[number - 1].step;
         let is_last = effects.get(number).is_none_or(|next| next.step != *step);
-        let point = points.iter().find(|(known, _)| is_last && format!("{known:?}") == *step);
+        // A step may come twice.
+        let before = steps_of(&effects[..number]);
+        let nth = before.iter().filter(|earlier| *earlier == step).count().checked_sub(1)?;
+        let mut same = points.iter().filter(|(known, _)| format!("{known:?}") == *step);
+        let point = same.nth(nth).filter(|_| is_last);
         point.map(|(_, disk)| disk)
     };
     let kill = |number: usize| Kill {

@@ -1,6 +1,8 @@
 //! Transactions as a state machine: random sequences of what programs, other users, crashes and
 //! recovery do, held to a reference that knows contents and names, and no steps.
 
+mod acts;
+mod found;
 mod invariants;
 mod judge;
 mod machine;
@@ -8,6 +10,7 @@ mod memory;
 mod mortal;
 mod on_zfs;
 mod operation;
+mod programs;
 mod reference;
 mod verbs;
 mod world;

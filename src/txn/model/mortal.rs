@@ -6,14 +6,15 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use rustix::mount::MountAttrFlags;
 
 use crate::engine::{
-    Concluded, Conclusion, Engine, Entry, Facts, Fault, Place, PreparedMount, Promoted, Promotion,
-    PropertyValue, Scope, Settings,
+    Attached, Concluded, Conclusion, Engine, Entry, Facts, Fault, InPlaceEnd, Place, PreparedMount,
+    Promoted, Promotion, PropertyValue, Scope, Settings, Staged, Staging, Watch,
 };
 use crate::errno::Errno;
 use crate::name::{DatasetName, SnapshotName, TransactionId};
 use crate::ownership::Ids;
-use crate::receipt::Guid;
-use crate::txn::journal::id_of;
+use crate::receipt::{ElsewhereMount, Guid};
+use crate::transfer::Route;
+use crate::txn::journal::{Fence, id_of};
 
 /// At which moment of its last effect the process dies.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -163,12 +164,20 @@ impl Engine for Mortal {
             fn places(dataset: &DatasetName) -> Vec<Place>;
             fn mount_options(dataset: &DatasetName) -> MountAttrFlags;
             fn mounts_on(place: &Place) -> Vec<PathBuf>;
+            fn stream_length(route: Route<'_>) -> u64;
+            fn changed_in_place(dataset: &DatasetName, from: &str, to: &str) -> Vec<PathBuf>;
+            fn mounted_anywhere(dataset: &DatasetName) -> Vec<ElsewhereMount>;
         }
         effects {
             fn copy_permissions(from: &DatasetName, to: &DatasetName) -> (), of to.as_str();
             fn promote(promotion: Promotion<'_>) -> Promoted, of promotion.clone.name.as_str();
             fn conclude(conclusion: Conclusion<'_>) -> Concluded,
                 of conclusion.target.name.as_str();
+            fn stage(staging: Staging<'_>) -> Staged, of staging.workspace.name.as_str();
+            fn conclude_in_place(end: InPlaceEnd<'_>) -> Option<Errno>,
+                of end.target.name.as_str();
+            fn let_go_of_pages(dataset: &DatasetName, files: &[PathBuf]) -> Vec<PathBuf>,
+                of dataset.as_str();
             fn destroy(name: &str, guid: Guid) -> bool, of name;
             fn destroy_unchanged(name: &str, guid: Guid, since: (&str, Guid)) -> bool, of name;
             fn destroy_workspace(name: &DatasetName, guid: Guid, origin: Option<Guid>) -> bool,
@@ -176,6 +185,8 @@ impl Engine for Mortal {
             fn inherit(name: &DatasetName, guid: Guid, properties: &[&str]) -> (),
                 of name.as_str();
             fn set_mountpoint(name: &DatasetName, value: &str) -> (), of name.as_str();
+            fn fence(name: &DatasetName) -> (), of name.as_str();
+            fn unfence(name: &DatasetName, guid: Guid, before: Fence) -> (), of name.as_str();
             fn keep_from_boot_mounts(name: &DatasetName) -> (), of name.as_str();
             fn mount_private(dataset: &DatasetName, at: &Path) -> (), of dataset.as_str();
             fn unmount_private(at: &Path) -> (), of text(at);
@@ -237,7 +248,15 @@ impl Engine for Mortal {
         })
     }
 
-    fn attach(&self, prepared: PreparedMount) -> Result<bool, Fault> {
+    fn transfer(&self, route: Route<'_>, watch: Watch<'_>) -> Result<(), Fault> {
+        let watch = Mutex::new(watch);
+        self.effect("transfer", route.to, |_| {
+            let mut watch = watch.lock().unwrap_or_else(PoisonError::into_inner);
+            self.inner.transfer(route, &mut **watch)
+        })
+    }
+
+    fn attach(&self, prepared: PreparedMount) -> Result<Attached, Fault> {
         let path = prepared.place.path.clone();
         let prepared = Mutex::new(Some(prepared));
         self.effect("attach", text(&path), |_| {

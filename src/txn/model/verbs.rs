@@ -1,113 +1,27 @@
-//! The verbs of an engine, on the pool in memory. Programs do here what their text in
-//! `src/program` says, in the same order.
+//! The verbs of an engine, on the pool in memory.
 
 use std::path::{Path, PathBuf};
 
 use rustix::mount::MountAttrFlags;
 
-use super::memory::{Dataset, Memory, Own, Pool, Snapshot, split};
+use super::memory::{Dataset, Memory, Own, Snapshot, split};
+use super::programs::{self, PREFIX, known, set};
 use crate::engine::{
-    Concluded, Conclusion, Engine, Entry, Facts, Fault, Place, Predecessor, PreparedMount,
-    Promoted, Promotion, PropertyValue, Scope, Settings,
+    Attached, Concluded, Conclusion, Engine, Entry, Facts, Fault, InPlaceEnd, Place, PreparedMount,
+    Promoted, Promotion, PropertyValue, Scope, Settings, Staged, Staging, Watch,
 };
 use crate::errno::Errno;
-use crate::name::{DatasetName, SnapshotName, TransactionId};
+use crate::name::{DatasetName, SnapshotName};
 use crate::ownership::Ids;
-use crate::receipt::Guid;
-
-const PREFIX: &str = "zfs-txn:";
+use crate::receipt::{ElsewhereMount, Guid};
+use crate::transfer::Route;
+use crate::txn::journal::Fence;
 
 const OPTIONS: MountAttrFlags = MountAttrFlags::MOUNT_ATTR_RELATIME;
 
-/// journal.lua's `look`, or with `snapshots` unset its `add`.
-fn records(pool: &Pool, name: &str, snapshots: bool, found: &mut Vec<Entry>) {
-    let Some(dataset) = pool.datasets.get(name) else { return };
-    let mut add = |carrier: String, guid: u64, own: &Own| {
-        for (property, value) in own.iter().filter(|(name, _)| name.starts_with(PREFIX)) {
-            let PropertyValue::Text(value) = value else { continue };
-            let (carrier, guid) = (carrier.clone(), Guid(guid));
-            let (property, value) = (property.clone(), value.clone());
-            found.push(Entry { carrier, guid, property, value, local: true });
-        }
-    };
-    add(name.to_owned(), dataset.guid, &dataset.own);
-    for snapshot in dataset.snapshots.iter().filter(|s| snapshots && s.leaf.starts_with("txn-")) {
-        add(format!("{name}@{}", snapshot.leaf), snapshot.guid, &snapshot.own);
-    }
-}
-
-/// known.lua; false: gone.
-fn known(pool: &Pool, name: &str, guid: Guid) -> Result<bool, Fault> {
-    match pool.guid(name) {
-        None => Ok(false),
-        Some(found) if found == guid.0 => Ok(true),
-        Some(_) => Err(Errno::STALE.into()),
-    }
-}
-
-fn set(own: &mut Own, property: &str, value: Option<&str>) {
-    match value {
-        Some(value) => {
-            own.insert(property.to_owned(), PropertyValue::Text(value.to_owned()));
-        }
-        None => drop(own.remove(property)),
-    }
-}
-
-/// The pattern of promote.lua: a snapshot that transactions take for themselves.
-fn is_of_a_transaction(leaf: &str) -> bool {
-    let id = leaf.strip_prefix("txn-").map(|id| id.strip_suffix("-look").unwrap_or(id));
-    id.is_some_and(|id| id.parse::<TransactionId>().is_ok())
-}
-
-/// What `zfs promote` does.
-fn promote(pool: &mut Pool, clone: &str, head: &str, base: &Snapshot) -> Result<(), Fault> {
-    let old = pool.dataset_mut(head)?;
-    let (mut moved, stay): (Vec<_>, Vec<_>) =
-        old.snapshots.clone().into_iter().partition(|snapshot| snapshot.txg <= base.txg);
-    let origin = old.origin;
-    let own = &pool.dataset(clone)?.snapshots;
-    if let Some(twice) = moved.iter().find(|moved| own.iter().any(|s| s.leaf == moved.leaf)) {
-        let detail = Some(format!("in the way: {}", twice.leaf));
-        return Err(Fault { errno: Errno::EXIST, detail });
-    }
-    let old = pool.dataset_mut(head)?;
-    old.snapshots = stay;
-    old.origin = Some(base.guid);
-    let new = pool.dataset_mut(clone)?;
-    moved.append(&mut new.snapshots);
-    new.snapshots = moved;
-    new.origin = origin;
-    Ok(())
-}
-
 impl Engine for Memory {
     fn journal(&self, scope: Scope<'_>) -> Result<Vec<Entry>, Fault> {
-        let pool = self.pool();
-        let mut found = Vec::new();
-        match scope {
-            Scope::Below(scope) => {
-                for name in pool.datasets.keys() {
-                    let below = name.strip_prefix(scope.as_str());
-                    if below.is_some_and(|rest| rest.is_empty() || rest.starts_with('/')) {
-                        records(&pool, name, true, &mut found);
-                    }
-                }
-            }
-            Scope::Target { target, above } => {
-                above.iter().for_each(|name| records(&pool, name.as_str(), false, &mut found));
-                let parent = target.parent().ok_or(Errno::INVAL)?;
-                for child in pool.children(parent.as_str()) {
-                    let rest = child.strip_prefix(target.as_str());
-                    if rest.is_some_and(|rest| {
-                        rest.is_empty() || rest.starts_with("-txn-") || rest.starts_with("-old-")
-                    }) {
-                        records(&pool, child, true, &mut found);
-                    }
-                }
-            }
-        }
-        Ok(found)
+        programs::journal(&self.pool(), scope)
     }
 
     fn facts(&self, name: &str) -> Result<Option<Facts>, Fault> {
@@ -178,13 +92,7 @@ impl Engine for Memory {
         let pool = self.pool();
         let guid = pool.guid(dataset.as_str());
         let mounts = pool.mounts.iter().filter(|mount| Some(mount.dataset) == guid);
-        Ok(mounts
-            .map(|mount| Place {
-                replaces: Some(mount.id),
-                path: mount.path.clone(),
-                options: OPTIONS,
-            })
-            .collect())
+        Ok(mounts.map(|mount| Place::new(Some(mount.id), mount.path.clone(), OPTIONS)).collect())
     }
 
     fn mount_options(&self, dataset: &DatasetName) -> Result<MountAttrFlags, Fault> {
@@ -195,6 +103,11 @@ impl Engine for Memory {
         let pool = self.pool();
         let on = |path: &Path| path != place.path && path.starts_with(&place.path);
         Ok(pool.mounts.iter().map(|m| m.path.clone()).filter(|path| on(path)).collect())
+    }
+
+    // There is one mount namespace here, and nothing but whole datasets is mounted.
+    fn mounted_anywhere(&self, _: &DatasetName) -> Result<Vec<ElsewhereMount>, Fault> {
+        Ok(Vec::new())
     }
 
     fn create(&self, name: &DatasetName, own: &[(String, PropertyValue)]) -> Result<(), Fault> {
@@ -236,89 +149,35 @@ impl Engine for Memory {
     }
 
     fn promote(&self, promotion: Promotion<'_>) -> Result<Promoted, Fault> {
-        let mut pool = self.pool();
-        let Promotion { clone, head, head_origin, base, since, record } = promotion;
-        let (clone_name, head_name) = (clone.name.as_str(), head.name.as_str());
-        if !pool.is(clone_name, clone.guid) || !pool.is(head_name, head.guid) {
-            return Ok(Promoted::Replaced);
-        }
-        let on_head = &pool.dataset(head_name)?.snapshots;
-        let found = on_head.iter().find(|snapshot| snapshot.guid == base.0).cloned();
-        let is_origin = pool.dataset(clone_name)?.origin == Some(base.0);
-        let Some(base) = found.filter(|_| is_origin) else { return Ok(Promoted::Replaced) };
-        if pool.dataset(head_name)?.origin != head_origin.map(|guid| guid.0) {
-            return Ok(Promoted::Replaced);
-        }
-        if let Some(since) = since {
-            let mut newer = on_head.iter().filter(|snapshot| snapshot.txg > base.txg);
-            if let Some(newer) = newer.find(|snapshot| !is_of_a_transaction(&snapshot.leaf)) {
-                return Ok(Promoted::Newer(format!("{head_name}@{}", newer.leaf)));
-            }
-            if pool.written(head_name, since)? {
-                return Ok(Promoted::Written);
-            }
-        }
-        promote(&mut pool, clone_name, head_name, &base)?;
-        let carrier = format!("{clone_name}@{}", base.leaf);
-        set(pool.own_mut(&carrier)?, record.0, Some(record.1));
-        Ok(Promoted::Done)
+        programs::promote(&mut self.pool(), promotion)
     }
 
     fn conclude(&self, conclusion: Conclusion<'_>) -> Result<Concluded, Fault> {
-        let mut pool = self.pool();
-        let Conclusion { target, gate, marked, predecessor, carrier, property, committed } =
-            conclusion;
-        if !pool.is(target.name.as_str(), target.guid) {
-            return Ok(Concluded::Replaced);
-        }
-        let mut left = None;
-        let predecessor =
-            predecessor.filter(|old| pool.is(old.known.name.as_str(), old.known.guid));
-        if let Some(Predecessor { known, since }) = predecessor {
-            let old = known.name.as_str();
-            if let Some((since, guid)) = since {
-                if !pool.is(since, guid) {
-                    return Ok(Concluded::Replaced);
-                }
-                if pool.written(old, since)? {
-                    return Ok(Concluded::Written);
-                }
-                if pool.dataset(old)?.snapshots.iter().any(|snapshot| snapshot.guid != guid.0) {
-                    return Ok(Concluded::Busy(Errno::EXIST));
-                }
-                let own = split(since).0 == old;
-                let destroyed = if own { pool.destroy(since) } else { Ok(()) };
-                if let Err(errno) = destroyed.and_then(|()| pool.destroy(old)) {
-                    return Ok(Concluded::Busy(errno));
-                }
-            } else {
-                set(pool.own_mut(old)?, "mountpoint", None);
-                left = Some(Errno::BUSY);
-            }
-        }
-        for property in gate {
-            set(pool.own_mut(target.name.as_str())?, property, None);
-        }
-        for dataset in marked
-            .iter()
-            .filter(|name| pool.datasets.contains_key(name.as_str()))
-            .copied()
-            .collect::<Vec<_>>()
-        {
-            set(pool.own_mut(dataset.as_str())?, crate::engine::MARK, None);
-        }
-        if !pool.is(carrier.0, carrier.1) {
-            return Ok(Concluded::Done(left));
-        }
-        if split(carrier.0).1.is_none() {
-            set(pool.own_mut(carrier.0)?, property, None);
-            return Ok(Concluded::Done(None));
-        }
-        let left = left.or_else(|| pool.destroy(carrier.0).err());
-        if left.is_some() {
-            set(pool.own_mut(carrier.0)?, property, Some(committed));
-        }
-        Ok(Concluded::Done(left))
+        programs::conclude(&mut self.pool(), conclusion)
+    }
+
+    fn stage(&self, staging: Staging<'_>) -> Result<Staged, Fault> {
+        programs::stage(&mut self.pool(), staging)
+    }
+
+    fn stream_length(&self, _: Route<'_>) -> Result<u64, Fault> {
+        Ok(0)
+    }
+
+    fn transfer(&self, route: Route<'_>, _: Watch<'_>) -> Result<(), Fault> {
+        programs::receive(&mut self.pool(), route)
+    }
+
+    fn conclude_in_place(&self, end: InPlaceEnd<'_>) -> Result<Option<Errno>, Fault> {
+        programs::conclude_in_place(&mut self.pool(), end)
+    }
+
+    fn changed_in_place(&self, _: &DatasetName, _: &str, _: &str) -> Result<Vec<PathBuf>, Fault> {
+        Ok(Vec::new())
+    }
+
+    fn let_go_of_pages(&self, _: &DatasetName, _: &[PathBuf]) -> Result<Vec<PathBuf>, Fault> {
+        Ok(Vec::new())
     }
 
     fn write_record(
@@ -427,6 +286,19 @@ impl Engine for Memory {
         Ok(())
     }
 
+    fn fence(&self, name: &DatasetName) -> Result<(), Fault> {
+        let mut pool = self.pool();
+        pool.own_mut(name.as_str())?.insert("readonly".to_owned(), PropertyValue::Number(1));
+        Ok(())
+    }
+
+    fn unfence(&self, name: &DatasetName, guid: Guid, before: Fence) -> Result<(), Fault> {
+        match before {
+            Fence::Inherited => self.inherit(name, guid, &["readonly"]),
+            Fence::Own => Err(Errno::NOTSUP.into()),
+        }
+    }
+
     fn keep_from_boot_mounts(&self, name: &DatasetName) -> Result<(), Fault> {
         let mut pool = self.pool();
         // noauto
@@ -473,12 +345,12 @@ impl Engine for Memory {
     fn prepare_mount(&self, dataset: &DatasetName, place: Place) -> Result<PreparedMount, Fault> {
         let mut pool = self.pool();
         let guid = pool.dataset(dataset.as_str())?.guid;
-        Ok(PreparedMount { place, mount: pool.prepare(guid)? })
+        Ok(PreparedMount { place, mount: pool.prepare(guid)?, _old: None })
     }
 
-    fn attach(&self, prepared: PreparedMount) -> Result<bool, Fault> {
+    fn attach(&self, prepared: PreparedMount) -> Result<Attached, Fault> {
         let mut pool = self.pool();
-        let PreparedMount { place, mount } = prepared;
+        let PreparedMount { place, mount, .. } = prepared;
         let dataset = pool.prepared(&mount)?;
         let below = |path: &Path| path != place.path && path.starts_with(&place.path);
         if pool.mounts.iter().any(|mount| below(&mount.path)) {
@@ -486,7 +358,7 @@ impl Engine for Memory {
         }
         if let Some(old) = place.replaces {
             if !pool.mounts.iter().any(|mount| mount.id == old) {
-                return Ok(false);
+                return Ok(Attached::Gone);
             }
             if pool.topmost(&place.path).map(|mount| mount.id) != Some(old) {
                 return Err(Errno::BUSY.into());
@@ -494,6 +366,6 @@ impl Engine for Memory {
             pool.unmount(&place.path);
         }
         pool.mount(dataset, &place.path);
-        Ok(true)
+        Ok(Attached::There { gap: None })
     }
 }

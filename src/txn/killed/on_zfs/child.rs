@@ -18,7 +18,7 @@ use crate::error::{BeginError, CommitError};
 use crate::kernel::Kernel;
 use crate::name::DatasetName;
 use crate::ownership::Ownership;
-use crate::receipt::OnConflict;
+use crate::receipt::{OnConflict, Strategy};
 use crate::txn::Transaction;
 use crate::txn::forwarding::forward_to_kernel;
 use crate::zfs::Zfs;
@@ -27,6 +27,8 @@ use crate::zfs::Zfs;
 const VARIABLE: &str = "ZFS_TXN_KILLED";
 /// Begins what a child says of the effects in a case.
 const SAID: &str = "EFFECTS ";
+/// The last part of the name of a target that is changed in place.
+pub(super) const IN_PLACE: &str = "in-place";
 /// What a transaction writes into the workspace.
 pub(super) const NEW: &str = "new";
 /// What somebody else writes into the target.
@@ -285,6 +287,7 @@ pub(super) fn is_one() -> bool {
             let _rest = Rest;
             let scope = case.parse().unwrap();
             let fail = match job {
+                Job::UndoneCommit if target.ends_with(IN_PLACE) => Some("Receive"),
                 Job::UndoneCommit => Some("RenameIntoPlace"),
                 Job::UndoneBegin => Some("MountWorkspace"),
                 _ => None,
@@ -347,6 +350,10 @@ pub(super) fn begin(
 ) -> Result<Transaction, BeginError> {
     let builder = zfs.transaction(target).create_parents().snapshot("final");
     let builder = builder.ownership(Ownership::new().mode(0o750));
+    let builder = match target.leaf() {
+        IN_PLACE => builder.strategy(Strategy::InPlace).fence(),
+        _ => builder,
+    };
     match overwrite {
         true => builder.on_conflict(OnConflict::Overwrite).begin(),
         false => builder.begin(),

@@ -5,10 +5,10 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use super::child::{Deadly, Effect, Errand, Job, NEW, OTHERS, before, begin, take_count};
+use super::child::{Deadly, Effect, Errand, IN_PLACE, Job, NEW, OTHERS, before, begin, take_count};
 use super::state::{State, compare};
 use super::{Scenario, Target};
-use crate::engine::{Engine, Place, PropertyValue, Scope};
+use crate::engine::{Attached, Engine, Place, PropertyValue, Scope};
 use crate::name::DatasetName;
 use crate::recovery::{Condition, Recovery};
 use crate::test_pool::TestPool;
@@ -209,7 +209,11 @@ impl Scene {
     }
 
     fn relative(&self) -> &'static str {
-        if self.scenario.target == Target::Missing { "parent/new" } else { "t" }
+        match self.scenario.target {
+            Target::Missing => "parent/new",
+            Target::InPlace => IN_PLACE,
+            Target::Own | Target::Inherited => "t",
+        }
     }
 
     fn errand(&self, job: Job, cases: Vec<(&str, usize)>) -> Vec<Vec<Effect>> {
@@ -222,7 +226,7 @@ impl Scene {
             let leaf = format!("site-{number:04}");
             let dataset: DatasetName = self.pool.dataset(&leaf).parse().unwrap();
             let path = match self.scenario.target {
-                Target::Own => self.pool.directory().join(&leaf),
+                Target::Own | Target::InPlace => self.pool.directory().join(&leaf),
                 _ => self.pool.mountpoint().join(&leaf).join(self.relative()),
             };
             let target = format!("{dataset}/{}", self.relative()).parse().unwrap();
@@ -291,16 +295,18 @@ impl Scene {
         self.engine.create(name, own).unwrap();
         let path = self.engine.facts(name.as_str()).unwrap().unwrap().mountpoint.into();
         let options = self.engine.mount_options(name).unwrap();
-        let place = Place { replaces: None, path, options };
+        let place = Place::new(None, path, options);
         let mount = self.engine.prepare_mount(name, place).unwrap();
-        assert!(self.engine.attach(mount).unwrap());
+        assert_eq!(self.engine.attach(mount).unwrap(), Attached::There { gap: None });
     }
 
     fn create_target(&self, site: &Site) {
         let text = |value: &str| PropertyValue::Text(value.to_owned());
         let mut own = vec![("com.example:note", text("x"))];
         match self.scenario.target {
-            Target::Own => own.push(("mountpoint", text(site.path.to_str().unwrap()))),
+            Target::Own | Target::InPlace => {
+                own.push(("mountpoint", text(site.path.to_str().unwrap())))
+            }
             _ => own.extend([
                 ("atime", PropertyValue::Number(1)),
                 ("relatime", PropertyValue::Number(0)),
@@ -363,7 +369,8 @@ impl Scene {
             false => state.assert_no_trace(title),
         }
         if self.scenario.job != Job::Recover {
-            assert_ne!(guid(state, &target), guid(identity, &target), "{title}");
+            let same = guid(state, &target) == guid(identity, &target);
+            assert_eq!(same, self.scenario.target == Target::InPlace, "{title}");
         }
         let made = [
             format!("{target}@final"),

@@ -19,7 +19,7 @@ fn transfer(
             drop(writer);
             result
         });
-        let received = lzc.receive(to, &none(), None, force, false, reader.as_fd());
+        let received = lzc.receive(to, None, force, false, reader.as_fd());
         drop(reader);
         (sender.join().unwrap(), received)
     })
@@ -72,7 +72,7 @@ fn a_stream_in_a_file_and_one_that_ends_early() {
     lzc.send(&s, None, file.as_fd(), SendFlags::empty()).unwrap();
     let copy = pool.dataset("copy@s");
     let file = File::open(&path).unwrap();
-    lzc.receive(&copy, &none(), None, false, false, file.as_fd()).unwrap();
+    lzc.receive(&copy, None, false, false, file.as_fd()).unwrap();
     assert!(lzc.exists(&copy).unwrap());
 
     let mut stream = Vec::new();
@@ -81,10 +81,10 @@ fn a_stream_in_a_file_and_one_that_ends_early() {
     File::create(&half).unwrap().write_all(&stream[..stream.len() / 2]).unwrap();
     let half = File::open(&half).unwrap();
     let broken = pool.dataset("broken@s");
-    assert!(lzc.receive(&broken, &none(), None, false, false, half.as_fd()).is_err());
+    assert!(lzc.receive(&broken, None, false, false, half.as_fd()).is_err());
     assert!(!lzc.exists(&broken).unwrap());
     let empty = File::open("/dev/null").unwrap();
-    let error = lzc.receive(&broken, &none(), None, false, false, empty.as_fd()).unwrap_err();
+    let error = lzc.receive(&broken, None, false, false, empty.as_fd()).unwrap_err();
     assert_eq!(error.errno, Errno::IO);
     pool.cleanup();
 }

@@ -1,0 +1,59 @@
+//! Mounts that a swap doesn't reach: in other mount namespaces, and of directories in the dataset.
+
+use std::collections::HashSet;
+use std::fs;
+use std::path::Path;
+
+use rustix::io::Errno;
+use rustix::process::getpid;
+
+use super::errno_of;
+use super::table::of_process;
+use crate::receipt::ElsewhereMount;
+
+/// How many mount namespaces are looked at.
+const MOST_NAMESPACES: usize = 4096;
+
+/// Where `dataset`, or a directory in it, is mounted in any mount namespace that a process is in.
+///
+/// What this process may not read, or what ends meanwhile, is left out.
+pub(crate) fn everywhere(dataset: &str) -> Result<Vec<ElsewhereMount>, Errno> {
+    let own = getpid().as_raw_nonzero().get().unsigned_abs();
+    let mut found = of_this_process(dataset, own)?;
+    let mut seen = HashSet::from([namespace(Path::new("/proc/thread-self"))]);
+    for process in processes()? {
+        if seen.len() > MOST_NAMESPACES {
+            break;
+        }
+        let directory = format!("/proc/{process}");
+        let namespace = namespace(Path::new(&directory));
+        if namespace.is_some() && seen.insert(namespace) {
+            found.extend(mounts(&process.to_string(), process, dataset).unwrap_or_default());
+        }
+    }
+    Ok(found)
+}
+
+fn of_this_process(dataset: &str, pid: u32) -> Result<Vec<ElsewhereMount>, Errno> {
+    mounts("thread-self", pid, dataset)
+}
+
+fn mounts(process: &str, pid: u32, dataset: &str) -> Result<Vec<ElsewhereMount>, Errno> {
+    let table = of_process(process)?;
+    let mounts = table.into_iter().filter(|mount| mount.is_of(dataset));
+    Ok(mounts.map(|mount| ElsewhereMount { pid, path: mount.path }).collect())
+}
+
+/// What tells a process's mount namespace from others: `mnt:[NUMBER]`.
+fn namespace(process: &Path) -> Option<std::path::PathBuf> {
+    fs::read_link(process.join("ns/mnt")).ok()
+}
+
+/// The processes that can be seen, oldest numbers first.
+fn processes() -> Result<Vec<u32>, Errno> {
+    let names = fs::read_dir("/proc").map_err(|error| errno_of(&error))?;
+    let mut processes: Vec<u32> =
+        names.filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok()).collect();
+    processes.sort_unstable();
+    Ok(processes)
+}

@@ -1,0 +1,357 @@
+//! The commit that swaps content: the workspace's change is sent and received into the target, in
+//! this process, and becomes visible at the end of the receive, in one txg.
+//!
+//! The stream starts from a bookmark of the base in the workspace's own name space: ZFS tells by the
+//! names alone that a stream makes a clone (`dmu_send`), which can't be received here.
+
+use std::fmt;
+use std::ops::ControlFlow;
+use std::sync::{Mutex, PoisonError};
+
+use crate::engine::{Fault, InPlaceEnd, Known, Staged, Staging};
+use crate::errno::Errno;
+use crate::error::Conflict;
+use crate::name::{DatasetName, SnapshotName};
+use crate::receipt::{Guid, Keeps, Leftover, Progress};
+use crate::transfer::Route;
+use crate::txn::journal::{Record, State, property};
+use crate::txn::layout::Layout;
+use crate::txn::plan::Step;
+use crate::txn::promote::LOOKS;
+use crate::txn::stage::{Stage, Stop, snapshot_of};
+
+/// How often a receive is tried again while another one into the target is at it: 6 s in all.
+const BUSY_WAITS_MS: [u64; 6] = [100, 200, 400, 800, 1_500, 3_000];
+
+type Callback = Box<dyn FnMut(Progress) -> ControlFlow<()> + Send>;
+
+/// What is told of a commit's progress.
+#[derive(Default)]
+pub(super) struct OnProgress(Option<Mutex<Callback>>);
+
+impl OnProgress {
+    pub(super) fn new(callback: impl FnMut(Progress) -> ControlFlow<()> + Send + 'static) -> Self {
+        Self(Some(Mutex::new(Box::new(callback))))
+    }
+
+    fn tell(&mut self, progress: Progress) -> ControlFlow<()> {
+        match &mut self.0 {
+            Some(callback) => callback.get_mut().unwrap_or_else(PoisonError::into_inner)(progress),
+            None => ControlFlow::Continue(()),
+        }
+    }
+}
+
+impl fmt::Debug for OnProgress {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(if self.0.is_some() { "OnProgress(..)" } else { "OnProgress(none)" })
+    }
+}
+
+impl Stage {
+    /// The snapshot that is sent, under the name of the workspace or of the target.
+    fn sent(&self, dataset: &DatasetName) -> Result<SnapshotName, Fault> {
+        let leaf = self.order.final_leaf().ok_or(Errno::INVAL)?;
+        snapshot_of(dataset, &leaf)
+    }
+
+    /// The base by the name of a bookmark of the workspace.
+    fn bookmark(&self) -> String {
+        let Layout { workspace, base, .. } = &self.order.layout;
+        format!("{workspace}#{}", base.leaf())
+    }
+
+    /// Takes the snapshot to be sent if the target is as it was; access times alone are told apart by
+    /// comparing.
+    pub(super) fn stage_change(&mut self) -> Result<(), Stop> {
+        // An earlier attempt may have met a conflict that is gone.
+        self.overridden.clear();
+        for _ in 0..=LOOKS {
+            let staged = self.try_to_stage();
+            match staged.map_err(|fault| self.stopped(Step::StageChange, fault))? {
+                Staged::Done => return Ok(()),
+                Staged::Replaced => return Err(self.given_up(self.replaced())),
+                Staged::Written => self.look_again(Step::StageChange)?,
+            }
+        }
+        Err(self.stopped(Step::StageChange, Errno::TXTBSY.into()))
+    }
+
+    fn try_to_stage(&mut self) -> Result<Staged, Fault> {
+        let Layout { target, workspace, base, .. } = self.order.layout.clone();
+        let unknown = || Fault::from(Errno::NOENT);
+        let since = match self.look {
+            Some(_) => snapshot_of(&target, &self.id().look_leaf())?,
+            None => base.clone(),
+        };
+        let snapshot = self.sent(&workspace)?;
+        let target_guid = self.order.record.target_guid.ok_or_else(unknown)?;
+        let record = Record { state: State::Committing, ..self.order.record.clone() };
+        let staged = self.engine.stage(Staging {
+            target_origin: self.order.record.target_origin,
+            record: (&property(self.id()), &record.encode()),
+            target: Known { name: &target, guid: target_guid },
+            workspace: Known { name: &workspace, guid: self.guids.workspace.ok_or_else(unknown)? },
+            base: (base.as_str(), self.guids.base.ok_or_else(unknown)?),
+            since: since.as_str(),
+            bookmark: &self.bookmark(),
+            snapshot: snapshot.as_str(),
+        })?;
+        if staged == Staged::Done {
+            self.order.record = record;
+            self.guids.final_snapshot = Some(self.guid_of(snapshot.as_str())?);
+        }
+        Ok(staged)
+    }
+
+    /// Compares the target with the base, and takes note of a snapshot of it that can stand for the
+    /// base; a conflict where it can't.
+    fn look_again(&mut self, step: Step) -> Result<(), Stop> {
+        let Layout { target, base, .. } = self.order.layout.clone();
+        match self.take_look(&target, &base) {
+            Ok(false) => Ok(()),
+            Ok(true) if self.order.record.overwrite => {
+                // The snapshot has what is overridden: all of the target is replaced, and it kept.
+                let conflict = Conflict::Modified { target };
+                if !self.overridden.contains(&conflict) {
+                    self.overridden.push(conflict);
+                }
+                Ok(())
+            }
+            Ok(true) => Err(self.given_up(Conflict::Modified { target })),
+            Err(fault) => Err(self.stopped(step, fault)),
+        }
+    }
+
+    /// Destroys the snapshot that was to be sent, and lets others commit again.
+    pub(super) fn unstage(&mut self) -> Result<(), Fault> {
+        let sent = self.sent(&self.order.layout.workspace)?;
+        self.destroy(sent.as_str(), self.guids.final_snapshot)?;
+        self.guids.final_snapshot = None;
+        match self.order.record.state {
+            State::Committing => {
+                self.rewrite_record(Record { state: State::Open, ..self.order.record.clone() })
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// Whether the snapshot that was taken to compare has what the commit has overridden, and not
+    /// access times alone.
+    fn look_has_changes(&self, base: &str) -> Result<bool, Fault> {
+        let record = &self.order.record;
+        let Some(guid) = self.look.filter(|_| record.overwrite) else { return Ok(false) };
+        if record.state == State::Kept || !self.overridden.is_empty() {
+            return Ok(true);
+        }
+        let base: SnapshotName = base.parse().map_err(|_| Fault::from(Errno::INVAL))?;
+        let look = snapshot_of(&base.dataset(), &self.id().look_leaf())?;
+        let there = self.engine.facts(look.as_str())?.is_some_and(|facts| facts.guid == guid);
+        Ok(there && self.engine.differs(&look, &base)?)
+    }
+
+    /// A conflict, when nothing of the attempt is left.
+    fn given_up(&mut self, conflict: Conflict) -> Stop {
+        let target = self.order.layout.target.clone();
+        match self.destroy_look(&target) {
+            Ok(()) => Stop::Conflict(conflict),
+            Err(fault) => Stop::Failed(self.error(Step::DestroyLook, fault)),
+        }
+    }
+
+    /// A failure, when nothing of the attempt is left. Whatever fails because another commit is at it
+    /// is a conflict.
+    fn stopped(&mut self, step: Step, fault: Fault) -> Stop {
+        if self.has_base() == Ok(false) {
+            return self.given_up(self.replaced());
+        }
+        let target = self.order.layout.target.clone();
+        match self.destroy_look(&target) {
+            Ok(()) => Stop::Failed(self.error(step, fault)),
+            Err(fault) => Stop::Failed(self.error(Step::DestroyLook, fault)),
+        }
+    }
+
+    /// Before the commit point: finds the files that were changed in place, and refuses where one
+    /// is mapped. After it: takes note of those that were mapped meanwhile.
+    pub(super) fn let_go_of_pages(&mut self) -> Result<(), Stop> {
+        let Layout { target, workspace, base, .. } = self.order.layout.clone();
+        let visible =
+            self.is_received().map_err(|fault| self.stopped(Step::LetGoOfPages, fault))?;
+        let result = if visible && !self.changed.is_empty() {
+            Ok(std::mem::take(&mut self.changed))
+        } else {
+            let dataset = if visible { &target } else { &workspace };
+            let sent = self.sent(dataset);
+            sent.and_then(|sent| {
+                self.engine.changed_in_place(dataset, base.as_str(), sent.as_str())
+            })
+        };
+        let result = result.and_then(|changed| {
+            let mapped = self.engine.let_go_of_pages(&target, &changed)?;
+            self.changed = changed;
+            Ok(mapped)
+        });
+        let mapped = match result {
+            Ok(mapped) => mapped,
+            // Another commit that swaps names at this moment takes the mounts along.
+            Err(_) if visible && self.has_base() == Ok(false) => return Ok(()),
+            Err(fault) => return Err(self.stopped(Step::LetGoOfPages, fault)),
+        };
+        if visible {
+            self.stale = mapped;
+            return Ok(());
+        }
+        match mapped.first() {
+            Some(path) => {
+                let path = path.display().to_string();
+                Err(self.given_up(Conflict::Mapped { target, path }))
+            }
+            None => Ok(()),
+        }
+    }
+
+    /// The commit point. The receive refuses a target that was written to since the snapshot that the
+    /// stream starts from, in the txg in which the content is swapped.
+    pub(super) fn receive(&mut self) -> Result<(), Stop> {
+        let mut waits = BUSY_WAITS_MS.into_iter();
+        for _ in 0..LOOKS + BUSY_WAITS_MS.len() {
+            let Err(fault) = self.try_to_receive() else { return Ok(()) };
+            // Judge by the state: what comes after the swap may have failed as well.
+            match self.is_received() {
+                Ok(true) => return Ok(()),
+                Ok(false) => {}
+                Err(fault) => return Err(self.stopped(Step::Receive, fault)),
+            }
+            match (fault.errno, waits.next()) {
+                (Errno::TXTBSY, _) => self.look_again(Step::Receive)?,
+                // Another receive into it is not at its end.
+                (Errno::BUSY, Some(wait)) => {
+                    std::thread::sleep(std::time::Duration::from_millis(wait));
+                }
+                (Errno::INVAL, _) if !self.overridden.is_empty() => {
+                    let detail = "others have made a file of one record larger, which a receive can't \
+                                  undo: commit by Strategy::Promote";
+                    let fault = Fault { detail: Some(detail.to_owned()), ..fault };
+                    return Err(self.stopped(Step::Receive, fault));
+                }
+                // A snapshot that somebody took meanwhile is in its way, but no change.
+                (Errno::INVAL, Some(_)) => {}
+                _ => return Err(self.stopped(Step::Receive, fault)),
+            }
+        }
+        let detail = "it is written to, or read with access times, without a pause: commit with fence(), \
+                      or set atime=off or relatime=on";
+        let fault = Fault { errno: Errno::TXTBSY, detail: Some(detail.to_owned()) };
+        Err(self.stopped(Step::Receive, fault))
+    }
+
+    fn try_to_receive(&mut self) -> Result<(), Fault> {
+        let Layout { target, workspace, .. } = &self.order.layout;
+        let (from, to, bookmark) = (self.sent(workspace)?, self.sent(target)?, self.bookmark());
+        let all = !self.overridden.is_empty();
+        let route = Route {
+            snapshot: from.as_str(),
+            from: (!all).then_some(bookmark.as_str()),
+            to: to.as_str(),
+            onto: self.look,
+        };
+        let estimate = self.engine.stream_length(route)?;
+        let on_progress = &mut self.on_progress;
+        let mut watch = |bytes| on_progress.tell(Progress { bytes, estimate });
+        if watch(0).is_break() {
+            return Err(Errno::CANCELED.into());
+        }
+        self.engine.transfer(route, &mut watch)
+    }
+
+    /// Whether the target is still the dataset that it was at begin.
+    pub(super) fn is_target(&self) -> Result<bool, Fault> {
+        let facts = self.engine.facts(self.order.layout.target.as_str())?;
+        Ok(facts.map(|facts| facts.guid) == self.order.record.target_guid)
+    }
+
+    /// Whether it is, and has the base: another commit that is at it takes that away first.
+    fn has_base(&self) -> Result<bool, Fault> {
+        let base = self.engine.facts(self.order.layout.base.as_str())?.map(|facts| facts.guid);
+        Ok(self.is_target()? && base == self.guids.base)
+    }
+
+    /// Whether the target has the snapshot that was sent.
+    pub(super) fn is_received(&self) -> Result<bool, Fault> {
+        let sent = self.sent(&self.order.layout.target)?;
+        let found = self.engine.facts(sent.as_str())?.map(|facts| facts.guid);
+        Ok(found.is_some() && found == self.guids.final_snapshot)
+    }
+
+    /// Ends a commit, in one txg: workspace, snapshots and record go.
+    pub(super) fn conclude_in_place(&mut self) -> Result<(), Fault> {
+        let Layout { target, workspace, final_leaf, .. } = self.order.layout.clone();
+        let unknown = || Fault::from(Errno::NOENT);
+        self.locate_base()?;
+        let base = self.base_at.clone().ok_or_else(unknown)?;
+        let base_guid = self.guids.base.ok_or_else(unknown)?;
+        // Later commits may have made another dataset the target, and moved its snapshots.
+        let (target, target_guid) = if !self.is_target()? {
+            let holder: SnapshotName = base.parse().map_err(|_| Fault::from(Errno::INVAL))?;
+            let guid = self.guid_of(holder.dataset().as_str())?;
+            (holder.dataset(), guid)
+        } else {
+            (target, self.order.record.target_guid.ok_or_else(unknown)?)
+        };
+        let mut snapshots: Vec<(String, Guid)> = Vec::new();
+        if let (None, Some(guid)) = (&final_leaf, self.guids.final_snapshot) {
+            snapshots.push((self.sent(&target)?.to_string(), guid));
+        }
+        let mut record = self.order.record.clone();
+        let overridden = self.look_has_changes(&base)?;
+        let mut kept = None;
+        if let Some(guid) = self.look.take() {
+            let look = (snapshot_of(&target, &self.id().look_leaf())?.to_string(), guid);
+            if overridden { kept = Some(look) } else { snapshots.push(look) }
+        }
+        record.state = if kept.is_some() { State::Kept } else { State::Committed };
+        record.owner = None;
+        let end = InPlaceEnd {
+            target: Known { name: &target, guid: target_guid },
+            workspace: self.guids.workspace.map(|guid| Known { name: &workspace, guid }),
+            snapshots: &snapshots,
+            base: (&base, base_guid),
+            keeps: kept.is_some(),
+            property: &property(self.id()),
+            committed: &record.encode(),
+        };
+        let left = match self.engine.conclude_in_place(end) {
+            Ok(left) => left,
+            Err(_) if self.gone(&base).is_some() => None,
+            Err(fault) => return Err(fault),
+        };
+        let Some(errno) = left else { return Ok(()) };
+        let reason = match kept {
+            Some((name, guid)) => {
+                let reason = "it keeps what the commit has overridden".to_owned();
+                self.kept.push(Leftover { name, guid, reason, keeps: Keeps::Changes });
+                "it has the record of this commit".to_owned()
+            }
+            None => self.error(Step::Conclude, errno.into()).why(),
+        };
+        let left = workspaces_and_snapshots(&workspace, self.guids.workspace, &snapshots);
+        for (name, guid) in left.into_iter().chain([(base.clone(), base_guid)]) {
+            let there = self.engine.facts(&name).map_or(true, |facts| facts.is_some());
+            if there {
+                let reason = reason.clone();
+                self.kept.push(Leftover { name, guid, reason, keeps: Keeps::Nothing });
+            }
+        }
+        Ok(())
+    }
+}
+
+fn workspaces_and_snapshots(
+    workspace: &DatasetName,
+    guid: Option<Guid>,
+    snapshots: &[(String, Guid)],
+) -> Vec<(String, Guid)> {
+    let workspace = guid.map(|guid| (workspace.to_string(), guid));
+    workspace.into_iter().chain(snapshots.iter().cloned()).collect()
+}
