@@ -93,6 +93,9 @@ fn update(criterion: &mut Criterion) {
     });
     assert_eq!(fs::read_to_string(Path::new(&path).join("file")).unwrap(), "content");
 
+    let source = pool.directory().join("source").display().to_string();
+    fs::create_dir(&source).unwrap();
+    fs::write(Path::new(&source).join("file"), "content").unwrap();
     let mut number = 0_u64;
     group.bench_function("zfs commands", |bencher| {
         bencher.iter_custom(|iterations| {
@@ -103,8 +106,7 @@ fn update(criterion: &mut Criterion) {
                 target(&pool, &format!("commands{number}"))
             };
             commands.borrow_mut().measure(pool.name(), iterations, prepare, |(name, path)| {
-                let arguments =
-                    ["-c", COMMANDS, "sh", name.as_str(), &path, "1", "file", "content"];
+                let arguments = ["-c", COMMANDS, "sh", name.as_str(), &path, "1", &source];
                 assert!(Command::new("sh").args(arguments).status().unwrap().success());
             })
         });

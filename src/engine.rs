@@ -209,6 +209,8 @@ pub(crate) struct Settings {
     pub(crate) readonly: bool,
     /// Whether it is encrypted and doesn't inherit its key.
     pub(crate) encryption_root: bool,
+    /// Whether `snapdev=visible` applies, inherited or not.
+    pub(crate) snapshot_devices: bool,
     /// False where it is encrypted and its key is not loaded.
     pub(crate) key_loaded: bool,
     /// Whether `zoned=on` applies, inherited or not.
@@ -235,8 +237,8 @@ impl Settings {
 
     /// What a clone needs in which files are only edited: its blocks are to be written as the
     /// target's would be, and all that is about its place, its size or others' access is left out.
-    pub(crate) fn for_editing(&self) -> Vec<(String, PropertyValue)> {
-        const LEFT_OUT: [&str; 10] = [
+    pub(crate) fn for_editing(&self, volume: bool) -> Vec<(String, PropertyValue)> {
+        const LEFT_OUT: [&str; 13] = [
             "canmount",
             "filesystem_limit",
             "mountpoint",
@@ -246,13 +248,20 @@ impl Settings {
             "reservation",
             "sharenfs",
             "sharesmb",
+            "snapdev",
+            "snapdir",
             "snapshot_limit",
+            "volmode",
         ];
         let own = self.own.iter().filter(|(name, _)| !LEFT_OUT.contains(&name.as_str()));
-        // No boot mounts it (`noauto`), and `zfs diff` asks for its `.zfs` (`hidden`).
-        let fixed = [("canmount", 2), ("snapdir", 0)]
-            .map(|(name, value)| (name.to_owned(), PropertyValue::Number(value)));
-        own.filter(|(name, _)| name != "snapdir").cloned().chain(fixed).collect()
+        let fixed = match volume {
+            // A device, of which nobody looks for partitions (`dev`), and none of its snapshots.
+            true => [("volmode", 2), ("snapdev", 0)],
+            // No boot mounts it (`noauto`), and `zfs diff` asks for its `.zfs` (`hidden`).
+            false => [("canmount", 2), ("snapdir", 0)],
+        };
+        let number = |(name, value): (&str, u64)| (name.to_owned(), PropertyValue::Number(value));
+        own.cloned().chain(fixed.map(number)).collect()
     }
 
     /// Takes out a `readonly` that is there only to refuse writes during a commit.
@@ -354,7 +363,7 @@ pub(crate) trait Engine: Send + Sync + fmt::Debug {
         leaf: &str,
         guid: Guid,
     ) -> Result<Option<String>, Fault>;
-    /// Whether two snapshots of a dataset differ in more than access times.
+    /// Whether two snapshots of a dataset differ in more than access times or an intent log.
     fn differs(&self, one: &SnapshotName, base: &SnapshotName) -> Result<bool, Fault>;
     /// Where the whole of `dataset` is mounted in this mount namespace.
     fn places(&self, dataset: &DatasetName) -> Result<Vec<Place>, Fault>;
@@ -420,6 +429,7 @@ pub(crate) trait Engine: Send + Sync + fmt::Debug {
     fn keep_from_boot_mounts(&self, name: &DatasetName) -> Result<(), Fault>;
 
     // Files and mounts.
+    /// Of a volume, makes a link to its device.
     fn mount_private(&self, dataset: &DatasetName, at: &Path) -> Result<(), Fault>;
     fn unmount_private(&self, at: &Path) -> Result<(), Fault>;
     /// Takes a mount of `dataset` away that nobody asked for, and its directory if it is empty.
@@ -435,14 +445,15 @@ pub(crate) trait Engine: Send + Sync + fmt::Debug {
         to: &str,
     ) -> Result<Vec<PathBuf>, Fault>;
     /// Lets go of the kernel's cached pages of files of `dataset`; names those that have some all
-    /// the same, because they are mapped into memory.
+    /// the same, because they are mapped into memory. Of a volume, lets go of those of its device,
+    /// and names that if something has claimed it.
     fn let_go_of_pages(
         &self,
         dataset: &DatasetName,
         files: &[PathBuf],
     ) -> Result<Vec<PathBuf>, Fault>;
     /// Lets a dataset that is not mounted have what was synced to its intent log and is in no txg
-    /// yet.
+    /// yet; a volume also what is in its device's cache.
     fn replay(&self, dataset: &DatasetName) -> Result<(), Fault>;
     fn set_ownership(&self, at: &Path, ids: &Ids) -> Result<(), Fault>;
     fn prepare_mount(&self, dataset: &DatasetName, place: Place) -> Result<PreparedMount, Fault>;

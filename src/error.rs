@@ -151,11 +151,26 @@ pub enum BeginError {
         /// The target.
         target: DatasetName,
     },
-    /// The target or its parent is a volume.
-    #[error("{name} is a volume, not a filesystem")]
+    /// The target is a volume, which can be changed in place alone
+    /// ([`Strategy::InPlace`](crate::Strategy::InPlace)), or its parent is one.
+    #[error("{name} is a volume: it can only be changed in place, and has nothing below it")]
     Volume {
         /// Its name.
         name: DatasetName,
+    },
+    /// The target is a volume, and has no files that anybody could own.
+    #[error("{target} is a volume: ownership() is for filesystems")]
+    OwnershipOfVolume {
+        /// The target.
+        target: DatasetName,
+    },
+    /// The target is a volume whose snapshots get devices. When something opens such a volume at the
+    /// moment in which a change is received into it, OpenZFS before 2.4 comes to a deadlock
+    /// (`zvol_open` and `dmu_recv_end`, by `zvol_state_lock`).
+    #[error("{target} has snapdev=visible, with which a receive can deadlock: set it to hidden")]
+    SnapshotDevices {
+        /// The target.
+        target: DatasetName,
     },
     /// The target has child datasets, which a promote commit would leave behind.
     #[error(
@@ -311,11 +326,14 @@ pub enum Conflict {
     /// whoever reads the file, would go on seeing the old content. Replace such files (write a new
     /// one and rename it) instead of writing into them, or commit by
     /// [`Strategy::Promote`](crate::Strategy::Promote).
-    #[error("{path} of {target} is mapped into memory by a process, and was changed in place")]
-    Mapped {
+    ///
+    /// Or the target is a volume, and its device is claimed by a mount, a volume group, or whoever
+    /// has opened it for itself alone (`O_EXCL`).
+    #[error("{path} of {target} is in use: mapped into memory, or a device that is claimed")]
+    InUse {
         /// The target.
         target: DatasetName,
-        /// The file, below the target's root.
+        /// The file, below the target's root, or the device.
         path: String,
     },
     /// Something is mounted below the target's mount point, and would vanish with the old mount.

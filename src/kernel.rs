@@ -25,6 +25,7 @@ use crate::ownership::Ids;
 use crate::receipt::{ElsewhereMount, Guid};
 use crate::transfer::{self, Route};
 use crate::txn::journal::Fence;
+use crate::volume;
 
 const FACTS: &str = include_str!("program/facts.lua");
 const JOURNAL: &str = include_str!("program/journal.lua");
@@ -160,6 +161,10 @@ impl Kernel {
         )
     }
 
+    fn is_volume(&self, dataset: &DatasetName) -> Result<bool, Fault> {
+        Ok(self.facts(dataset.as_str())?.is_some_and(|facts| facts.volume))
+    }
+
     fn properties(&self, own: &[(String, PropertyValue)]) -> Result<NvList, Fault> {
         let mut list = NvList::new()?;
         for (name, value) in own {
@@ -280,6 +285,7 @@ impl Engine for Kernel {
             encryption_root: props.list("encryptionroot").is_ok_and(
                 |root| matches!(root.str("value"), Ok(name) if name == dataset.as_str()),
             ),
+            snapshot_devices: number(props.view(), "snapdev") == Some(1),
             key_loaded: number(props.view(), "keystatus") != Some(KEY_UNAVAILABLE),
             zoned,
             permissions,
@@ -318,6 +324,9 @@ impl Engine for Kernel {
     }
 
     fn differs(&self, one: &SnapshotName, base: &SnapshotName) -> Result<bool, Fault> {
+        if self.is_volume(&one.dataset())? {
+            return transfer::has_content(self.lzc, one.as_str(), base.as_str());
+        }
         let taken = self.facts(base.as_str())?.ok_or(Errno::NOENT)?.creation;
         let now = mount::detached(one.as_str(), READ_ONLY)?;
         let then = mount::detached(base.as_str(), READ_ONLY)?;
@@ -492,6 +501,10 @@ impl Engine for Kernel {
         dataset: &DatasetName,
         files: &[PathBuf],
     ) -> Result<Vec<PathBuf>, Fault> {
+        if self.is_volume(dataset)? {
+            let used = volume::let_go_of_pages(dataset.as_str()).map_err(no_device)?;
+            return Ok(used.into_iter().collect());
+        }
         in_place::let_go_of_pages(dataset, files)
     }
 
@@ -592,7 +605,10 @@ impl Engine for Kernel {
 
     fn mount_private(&self, dataset: &DatasetName, at: &Path) -> Result<(), Fault> {
         let options = MountAttrFlags::MOUNT_ATTR_RELATIME;
-        let mount = mount::detached(dataset.as_str(), options)?;
+        let mount = match mount::detached(dataset.as_str(), options) {
+            Err(_) if self.is_volume(dataset)? => return link_volume(dataset, at),
+            mount => mount?,
+        };
         mount::make_private_directory(at)?;
         Ok(mount::attach(&mount, at)?)
     }
@@ -603,7 +619,7 @@ impl Engine for Kernel {
             Ok(()) | Err(rustix::io::Errno::INVAL | rustix::io::Errno::NOENT) => {}
             Err(errno) => return Err(errno.into()),
         }
-        Ok(mount::remove_private_directory(at)?)
+        Ok(mount::remove_private(at)?)
     }
 
     fn unmount_stray(&self, place: &Place) -> Result<(), Fault> {
@@ -618,9 +634,14 @@ impl Engine for Kernel {
     }
 
     fn replay(&self, dataset: &DatasetName) -> Result<(), Fault> {
-        // The first mount does (zfsvfs_setup, zil_replay).
-        mount::detached(dataset.as_str(), MountAttrFlags::empty())?;
-        Ok(())
+        // The first mount does (zfsvfs_setup, zil_replay); a volume's log is replayed before it has
+        // a device.
+        match mount::detached(dataset.as_str(), MountAttrFlags::empty()) {
+            Err(_) if self.is_volume(dataset)? => {
+                volume::flush(dataset.as_str()).map_err(no_device)
+            }
+            mount => Ok(mount.map(drop)?),
+        }
     }
 
     fn set_ownership(&self, at: &Path, ids: &Ids) -> Result<(), Fault> {
@@ -639,6 +660,17 @@ impl Engine for Kernel {
 fn not_the_one(name: &str, guid: Guid) -> Fault {
     let detail = format!("{name} is not the one with guid {guid}: it is left alone");
     Fault { errno: Errno::STALE, detail: Some(detail) }
+}
+
+fn link_volume(volume: &DatasetName, at: &Path) -> Result<(), Fault> {
+    volume::link(volume.as_str(), at).map_err(no_device)
+}
+
+/// What a volume's device has refused, or that there is none.
+fn no_device(errno: rustix::io::Errno) -> Fault {
+    let detail = (errno == rustix::io::Errno::NXIO)
+        .then(|| "the volume has no block device: is its volmode none?".to_owned());
+    Fault { detail, ..Fault::from(errno) }
 }
 
 const READ_ONLY: MountAttrFlags = MountAttrFlags::MOUNT_ATTR_RDONLY;

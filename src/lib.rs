@@ -59,6 +59,7 @@ mod stream;
 mod test_pool;
 mod transfer;
 mod txn;
+mod volume;
 mod zfs;
 
 pub use errno::Errno;

@@ -8,7 +8,7 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::fs::DirBuilderExt;
 use std::path::Path;
 
-use rustix::fs::CWD;
+use rustix::fs::{CWD, FileType, Mode, OFlags, fstat, fsync, open, syncfs};
 use rustix::io::Errno;
 use rustix::mount::{
     FsMountFlags, FsOpenFlags, MountAttrFlags, MoveMountFlags, UnmountFlags, fsconfig_create,
@@ -55,9 +55,14 @@ pub(crate) fn make_private_directory(path: &Path) -> Result<(), Errno> {
     fs::DirBuilder::new().recursive(true).mode(0o700).create(path).map_err(|e| errno_of(&e))
 }
 
-/// Removes the directory of a private mount. Its parent stays: other transactions share it.
-pub(crate) fn remove_private_directory(path: &Path) -> Result<(), Errno> {
-    match fs::remove_dir(path) {
+/// Removes the directory of a private mount, or the link to a volume. Its parent stays: other
+/// transactions share it.
+pub(crate) fn remove_private(path: &Path) -> Result<(), Errno> {
+    let removed = match path.is_symlink() {
+        true => fs::remove_file(path),
+        false => fs::remove_dir(path),
+    };
+    match removed {
         Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(errno_of(&error)),
         _ => Ok(()),
     }
@@ -68,13 +73,16 @@ pub(crate) fn make_mount_point(path: &Path) -> Result<(), Errno> {
     fs::DirBuilder::new().recursive(true).mode(0o755).create(path).map_err(|e| errno_of(&e))
 }
 
-/// Writes the dirty pages of the file system at `path`, mapped ones included, to ZFS.
+/// Writes the dirty pages of the file system at `path`, mapped ones included, or those of the block
+/// device, to ZFS.
 pub(crate) fn flush(path: &Path) -> Result<(), Errno> {
-    use rustix::fs::{Mode, OFlags};
-    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
-    rustix::fs::syncfs(rustix::fs::open(path, flags, Mode::empty())?)
+    let root = open(path, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())?;
+    match FileType::from_raw_mode(fstat(&root)?.st_mode) {
+        FileType::BlockDevice => fsync(root),
+        _ => syncfs(root),
+    }
 }
 
-fn errno_of(error: &std::io::Error) -> Errno {
+pub(crate) fn errno_of(error: &std::io::Error) -> Errno {
     Errno::from_io_error(error).unwrap_or(Errno::IO)
 }

@@ -7,6 +7,8 @@
 //! The format is `dmu_replay_record` of OpenZFS's `zfs_ioctl.h`, as the host's own byte order writes
 //! it: records of [`RECORD`] bytes, each followed by its payload.
 
+use std::io::{self, Read};
+
 /// The length of a record, in bytes.
 const RECORD: usize = 312;
 /// Where a record's own checksum begins, to its end; the first record has none.
@@ -19,6 +21,8 @@ const UNION: usize = 8;
 const TO_GUID: usize = UNION + 32;
 /// Where it has the guid of the snapshot that the stream starts from.
 const FROM_GUID: usize = UNION + 40;
+/// Where an object's record has the number of slots of its dnode; 0 stands for 1.
+const SLOTS: usize = UNION + 26;
 
 /// `drr_type`.
 const BEGIN: u32 = 0;
@@ -34,6 +38,16 @@ const SPILL: u32 = 7;
 #[error("the stream has a record that is not known (type {0})")]
 pub(crate) struct UnknownRecord(u32);
 
+/// Whether there is anything between a stream's begin and its end.
+pub(crate) fn has_content(mut stream: impl Read) -> io::Result<bool> {
+    let mut record = [0; RECORD];
+    stream.read_exact(&mut record)?;
+    let payload = u32_at(&record, PAYLOAD_LENGTH).into();
+    io::copy(&mut stream.by_ref().take(payload), &mut io::sink())?;
+    stream.read_exact(&mut record)?;
+    Ok(u32_at(&record, 0) != END)
+}
+
 /// Rewrites a stream, piece by piece.
 #[derive(Debug)]
 pub(crate) struct Rebase {
@@ -42,7 +56,7 @@ pub(crate) struct Rebase {
     clears: bool,
     /// The guid of the snapshot that the stream makes.
     to: u64,
-    /// The highest number of an object so far.
+    /// The highest number that an object has so far, those included that a large dnode takes up.
     last: u64,
     /// The sum of the stream as it was, and as it is written.
     sums: (Fletcher4, Fletcher4),
@@ -98,7 +112,10 @@ impl Rebase {
         let kind = u32_at(&self.record, 0);
         match kind {
             BEGIN => self.to = u64_at(&self.record, TO_GUID),
-            OBJECT => self.last = self.last.max(u64_at(&self.record, UNION)),
+            OBJECT => {
+                let slots = self.record[SLOTS].max(1);
+                self.last = self.last.max(u64_at(&self.record, UNION) + u64::from(slots) - 1);
+            }
             END if self.clears => out.extend_from_slice(&self.free_rest()),
             _ => {}
         }
@@ -304,9 +321,10 @@ mod tests {
     #[test]
     fn a_full_stream_frees_what_is_behind_its_last_object() {
         let begin = |from| record(BEGIN, &[(TO_GUID, 9, 8), (FROM_GUID, from, 8)], &[]);
-        let objects =
-            [record(OBJECT, &[(UNION, 7, 8)], &[]), record(OBJECT, &[(UNION, 3, 8)], &[])];
-        let free = [(UNION, 8, 8), (UNION + 8, u64::MAX - 8, 8), (UNION + 16, 9, 8)];
+        // The one in the middle of a dnode is no object: to free it is an error.
+        let large = record(OBJECT, &[(UNION, 7, 8), (SLOTS, 3, 1)], &[]);
+        let objects = [large, record(OBJECT, &[(UNION, 3, 8)], &[])];
+        let free = [(UNION, 10, 8), (UNION + 8, u64::MAX - 10, 8), (UNION + 16, 9, 8)];
         let full = sealed(&[&[begin(0)], &objects[..], &[record(END, &[], &[])]].concat());
         let rest = [record(FREE_OBJECTS, &free, &[]), record(END, &[], &[])];
         let mut new = Vec::new();
@@ -319,6 +337,15 @@ mod tests {
         let mut sum = Fletcher4::default();
         sum.add(&[1u32, 2, 3].map(u32::to_ne_bytes).concat());
         assert_eq!(sum.sums, [6, 10, 15, 21]);
+    }
+
+    #[test]
+    fn a_stream_without_content_is_told_apart() {
+        let begin = record(BEGIN, &[(PAYLOAD_LENGTH, 16, 4)], &[7; 16]);
+        let end = record(END, &[], &[]);
+        assert!(!has_content(&*[begin.clone(), end].concat()).unwrap());
+        assert!(has_content(&*stream(1, &[1; 8])).unwrap());
+        assert!(has_content(&*begin).is_err());
     }
 
     #[test]

@@ -1,4 +1,4 @@
-//! Carries a send stream into a receive, within this process and without a buffer of its own.
+//! Send streams within this process, without a buffer of their own: into a receive, or to be looked at.
 //!
 //! Sending and receiving are two calls that each last as long as the stream: each has a thread. A
 //! third moves the stream from the one's pipe to the other's, counts it, and ends both calls by
@@ -18,7 +18,7 @@ use crate::errno::Errno;
 use crate::ffi::block_signals;
 use crate::ffi::lzc::{Lzc, SendFlags};
 use crate::receipt::Guid;
-use crate::stream::Rebase;
+use crate::stream::{self, Rebase};
 
 /// As much of the stream as is moved in one go, in bytes; also the size asked for the pipes.
 const PIECE: usize = 1 << 20;
@@ -87,6 +87,25 @@ pub(crate) fn carry(lzc: Lzc, route: Route<'_>, watch: Watch<'_>) -> Result<(), 
         }
         Err(error) => Err(error.into()),
     }
+}
+
+/// Whether anything was written between two snapshots of a dataset: what ZFS counts as written may be
+/// no more than an intent log that was begun or ended.
+pub(crate) fn has_content(lzc: Lzc, snapshot: &str, from: &str) -> Result<bool, Fault> {
+    let (reader, writer) = pipe()?;
+    thread::scope(|scope| {
+        let send = scope.spawn(move || {
+            block_signals();
+            lzc.send(snapshot, Some(from), writer.as_fd(), FLAGS)
+        });
+        // Closes the pipe, and with it ends the sending of the rest.
+        let found = stream::has_content(File::from(reader));
+        let Ok(sent) = send.join() else { return Err(Errno::IO.into()) };
+        match found {
+            Ok(found) => Ok(found),
+            Err(_) => Err(sent.err().map_or(Errno::IO.into(), Fault::from)),
+        }
+    })
 }
 
 fn pipe() -> Result<(OwnedFd, OwnedFd), Fault> {

@@ -450,10 +450,13 @@ impl TransactionBuilder<'_> {
         if target.parent().is_none() {
             return Err(BeginError::PoolRoot { target });
         }
-        if facts.volume {
+        let in_place = self.strategy == Strategy::InPlace;
+        if facts.volume && !in_place {
             return Err(BeginError::Volume { name: target });
         }
-        let in_place = self.strategy == Strategy::InPlace;
+        if facts.volume && ownership.is_some() {
+            return Err(BeginError::OwnershipOfVolume { target });
+        }
         if facts.children > 0 && !in_place {
             return Err(BeginError::HasChildren { target, count: facts.children });
         }
@@ -461,6 +464,9 @@ impl TransactionBuilder<'_> {
             return Err(BeginError::MountpointOfExisting { target });
         }
         let settings = self.writable_settings(&target)?;
+        if facts.volume && settings.snapshot_devices {
+            return Err(BeginError::SnapshotDevices { target });
+        }
         if settings.zoned {
             // Perhaps by a commit that opens the gate at this moment.
             self.finish_interrupted()?;
@@ -501,7 +507,7 @@ impl TransactionBuilder<'_> {
         let fence = if own_readonly { Fence::Own } else { Fence::Inherited };
         let properties = match self.strategy {
             Strategy::Promote => settings.own.iter().cloned().chain(gate.closed()).collect(),
-            Strategy::InPlace => settings.for_editing(),
+            Strategy::InPlace => settings.for_editing(facts.volume),
         };
         Ok(Order {
             record: Record {

@@ -3,7 +3,8 @@
 //! - [`nvlist`]: name-value lists, the argument and result of almost every call;
 //! - [`lzc`]: libzfs_core, one call for each operation of the kernel module, thread-safe;
 //! - [`libzfs`]: the little that only libzfs can do, behind a lock;
-//! - [`pages`]: the kernel's page cache of a file.
+//! - [`pages`]: the kernel's page cache of a file;
+//! - [`zvol`]: the dataset behind a block device.
 #![allow(unsafe_code, reason = "calls into C; each block names the guarantee that it relies on")]
 #![cfg_attr(
     not(test),
@@ -19,6 +20,7 @@ pub(crate) mod libzfs;
 pub(crate) mod lzc;
 pub(crate) mod nvlist;
 pub(crate) mod pages;
+pub(crate) mod zvol;
 
 use std::ffi::CString;
 

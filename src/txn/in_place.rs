@@ -205,7 +205,7 @@ impl Stage {
         match mapped.first() {
             Some(path) => {
                 let path = path.display().to_string();
-                Err(self.given_up(Conflict::Mapped { target, path }))
+                Err(self.given_up(Conflict::InUse { target, path }))
             }
             None => Ok(()),
         }

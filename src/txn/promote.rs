@@ -30,18 +30,15 @@ impl Stage {
         for place in &places {
             self.engine.flush(&place.path).map_err(|fault| fail(self, fault))?;
         }
-        if self.order.is_in_place() {
+        let conflict = match self.order.is_in_place() {
             // Its settings, snapshots and children stay; what was written is found when the change
             // is staged.
-            return match self.is_target() {
-                Ok(true) => Ok(()),
-                Ok(false) => Err(Stop::Conflict(self.replaced())),
-                Err(fault) => Err(fail(self, fault)),
-            };
-        }
-        let conflict = self.conflict(&target, base.as_str());
+            true => self.is_target().map(|is| (!is).then(|| self.replaced())),
+            false => self.conflict(&target, base.as_str()),
+        };
         match conflict.map_err(|fault| fail(self, fault))? {
-            // Of one that was detached before a crash, what was synced may be in the intent log.
+            // Of one that was detached before a crash, what was synced may be in the intent log; a
+            // volume is mounted nowhere, and has a cache.
             None if places.is_empty() => match self.engine.replay(&target) {
                 Err(Fault { errno: Errno::NOENT, .. }) => Err(Stop::Conflict(self.replaced())),
                 replayed => replayed.map_err(|fault| fail(self, fault)),

@@ -236,7 +236,7 @@ fn a_file_that_is_mapped_and_changed_in_place_is_a_conflict() {
     fs::write(transaction.path().join(name), "new").unwrap();
     let error = transaction.commit().unwrap_err();
     let CommitError::Conflict { conflict, transaction } = error else { panic!("{error}") };
-    let expected = Conflict::Mapped { target: target.clone(), path: name.to_owned() };
+    let expected = Conflict::InUse { target: target.clone(), path: name.to_owned() };
     assert_eq!(conflict, expected);
     running.kill().unwrap();
     running.wait().unwrap();

@@ -23,3 +23,4 @@ mod rollback;
 mod support;
 #[path = "../../src/test_pool.rs"]
 mod test_pool;
+mod volumes;

@@ -67,11 +67,21 @@ enum Command {
     },
     /// Check format, lints, documentation and the oldest supported compiler.
     Lint,
-    /// Publish a directory, by default this project's sources, in a virtual machine.
+    /// Publish a directory, by default this project's sources, in a virtual machine; then commit under
+    /// readers that verify all they see.
     Demo {
         /// The OpenZFS release line.
         #[arg(long, default_value = "2.3")]
         zfs: String,
+        /// How many commits land under readers.
+        #[arg(long, default_value_t = 50)]
+        commits: u64,
+        /// How many reads there are to be at least, with more commits if need be.
+        #[arg(long, default_value_t = 0)]
+        reads: u64,
+        /// How these commits become visible: promote, in-place, or both in turn.
+        #[arg(long, default_value = "both")]
+        strategy: String,
         /// The directory to copy into the virtual machine, of at most 512 MiB.
         dir: Option<PathBuf>,
     },
@@ -116,7 +126,10 @@ fn run(command: Command) -> Result<ExitCode> {
         }
         Command::Test { zfs, filter } => test::run(&cache, lines::find(&zfs)?, filter.as_deref()),
         Command::Lint => lint::run(&cache, &lines::LINES[0]),
-        Command::Demo { zfs, dir } => demo::run(&cache, lines::find(&zfs)?, dir.as_deref()),
+        Command::Demo { zfs, commits, reads, strategy, dir } => {
+            let show = demo::Show { commits, reads, strategy: &strategy };
+            demo::run(&cache, lines::find(&zfs)?, &show, dir.as_deref())
+        }
         Command::Crash { zfs, cuts, seed } => crash::run(&cache, lines::find(&zfs)?, cuts, seed),
         Command::Bench { zfs, name } => bench::run(&cache, lines::find(&zfs)?, name.as_deref()),
     }

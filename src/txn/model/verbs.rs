@@ -49,6 +49,7 @@ impl Engine for Memory {
             own: own.map(|(name, value)| (name.clone(), value.clone())).collect(),
             readonly: false,
             encryption_root: false,
+            snapshot_devices: false,
             key_loaded: true,
             zoned: pool.zoned(name),
             claim: pool.claim(name),
