@@ -10,10 +10,10 @@ pub(crate) const MANIFEST: &str = "manifest";
 /// A program that readers may run from the target: it is mapped as long as it runs.
 pub(crate) const TOOL: &str = "tool";
 const TOOL_SOURCE: &str = "/bin/cat";
+const FACTOR: u64 = 0x517c_c1b7_2722_0a95;
 
-/// Below a record's 128 KiB, just above, and what fits into a block pointer.
-const SIZES: [u64; 12] =
-    [40, 900, 4_096, 8_000, 100, 131_072, 131_080, 64, 2_000, 512, 16_384, 300];
+/// What fits into a block pointer, a few sectors, and just above a record's 128 KiB.
+const SIZES: [u64; 12] = [40, 904, 4_096, 8_000, 104, 1_024, 131_080, 64, 2_000, 512, 16_384, 304];
 
 pub(crate) fn file_name(index: usize) -> String {
     format!("data/{index:02}")
@@ -37,20 +37,25 @@ fn mix(mut number: u64) -> u64 {
 /// The words of a file: its generation, and what follows from that.
 fn words(generation: u64, index: usize) -> impl Iterator<Item = u64> {
     let seed = mix(generation << 8 | index as u64);
-    let rest = (1..length(generation, index) / 8).map(move |at| mix(seed.wrapping_add(at)));
+    let rest = (1..length(generation, index) / 8).map(move |at| seed.wrapping_mul(2 * at + 1));
     std::iter::once(generation).chain(rest)
 }
 
+/// All of a file is in whole words.
+fn words_of(bytes: &[u8]) -> impl Iterator<Item = u64> {
+    let words = bytes.chunks_exact(8);
+    words.map(|word| word.try_into().map_or(0, u64::from_le_bytes))
+}
+
 fn checksum(bytes: &[u8]) -> u64 {
-    bytes.iter().fold(0, |sum, &byte| mix(sum ^ u64::from(byte)))
+    words_of(bytes).fold(0, |sum: u64, word| (sum.rotate_left(5) ^ word).wrapping_mul(FACTOR))
 }
 
 /// The generation of a file that was read, if all of it is of one.
 pub(crate) fn generation_of(bytes: &[u8], index: usize) -> Option<u64> {
-    let mut found = bytes.chunks(8).map(|word| Some(u64::from_le_bytes(word.try_into().ok()?)));
-    let generation = found.next()??;
+    let generation = words_of(bytes).next()?;
     let right = bytes.len() as u64 == length(generation, index)
-        && words(generation, index).skip(1).map(Some).eq(found);
+        && words(generation, index).eq(words_of(bytes));
     right.then_some(generation)
 }
 
@@ -77,21 +82,31 @@ impl Manifest {
     }
 }
 
-/// Makes a directory's content that of one generation: some files are written into, some are
-/// replaced, and one that readers don't know comes and goes.
-pub(crate) fn write(root: &Path, generation: u64) -> io::Result<()> {
+/// How files get their new content.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum By {
+    /// Each is written into, but for a program that runs, which stays.
+    Writing,
+    /// Some are written into, and some are replaced by new ones of the same name.
+    Replacing,
+}
+
+/// Makes a directory's content that of one generation.
+pub(crate) fn write(root: &Path, generation: u64, by: By) -> io::Result<()> {
     fs::create_dir_all(root.join("data"))?;
     let mut manifest = format!("generation {generation}\n");
     for index in files() {
         let bytes: Vec<u8> = words(generation, index).flat_map(u64::to_le_bytes).collect();
         let name = file_name(index);
         let _ = writeln!(manifest, "{name} {:x}", checksum(&bytes));
-        match index % 2 {
-            0 => fs::write(root.join(name), bytes)?,
-            _ => replace(root, &name, |new| fs::write(new, bytes))?,
+        match by {
+            By::Replacing if index % 2 == 1 => replace(root, &name, |new| fs::write(new, bytes))?,
+            _ => fs::write(root.join(name), bytes)?,
         }
     }
-    replace(root, TOOL, |new| fs::copy(TOOL_SOURCE, new).map(drop))?;
+    if by == By::Replacing {
+        replace(root, TOOL, |new| fs::copy(TOOL_SOURCE, new).map(drop))?;
+    }
     fs::write(root.join(MANIFEST), manifest)
 }
 

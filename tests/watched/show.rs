@@ -21,7 +21,7 @@ use std::time::{Duration, Instant};
 
 use zfs_txn::{DatasetName, Strategy, Zfs};
 
-use content::{MANIFEST, Manifest};
+use content::{By, MANIFEST, Manifest};
 use load::Load;
 use tally::Tally;
 use test_pool::TestPool;
@@ -106,8 +106,16 @@ fn target(pool: &TestPool) -> Result<(DatasetName, std::path::PathBuf)> {
     let (target, path) = (pool.dataset("site"), pool.directory().join("site"));
     let mountpoint = format!("mountpoint={}", path.display());
     pool.zfs(&["create", "-o", "atime=on", "-o", &mountpoint, &target]);
-    content::write(&path, 0)?;
+    content::write(&path, 0, By::Replacing)?;
     Ok((target.parse()?, path))
+}
+
+/// In place, a file that is replaced is gone for whoever has just looked it up.
+fn by(strategy: Strategy) -> By {
+    match strategy {
+        Strategy::InPlace => By::Writing,
+        _ => By::Replacing,
+    }
 }
 
 /// Commits by transactions.
@@ -120,6 +128,7 @@ fn transactions(commits: u64, reads: u64, strategies: &[Strategy]) -> Result<Out
     let (begun, mut told) = (Instant::now(), Instant::now());
     let mut outcome = Outcome::default();
     let (mut generation, mut kept, mut swept) = (0, 0, 0);
+    let mut times: Vec<(Strategy, Duration)> = Vec::new();
     while outcome.commits < commits || load.tally().reads < reads {
         if begun.elapsed() > LIMIT {
             return Err("the reads took too long".into());
@@ -127,10 +136,12 @@ fn transactions(commits: u64, reads: u64, strategies: &[Strategy]) -> Result<Out
         for &strategy in strategies {
             generation += 1;
             let transaction = zfs.transaction(&target).strategy(strategy).begin()?;
-            content::write(transaction.path(), generation)?;
+            content::write(transaction.path(), generation, by(strategy))?;
+            let start = Instant::now();
             outcome.commits += 1;
             match transaction.commit() {
                 Ok(receipt) => {
+                    times.push((strategy, start.elapsed()));
                     kept += usize::from(!receipt.leftovers.is_empty());
                     if let Some(gap) = receipt.gap {
                         println!("commit {generation}: the mount point was bare for {gap:?}");
@@ -149,7 +160,6 @@ fn transactions(commits: u64, reads: u64, strategies: &[Strategy]) -> Result<Out
             println!("   {} commits, {} reads", outcome.commits, load.tally().reads);
         }
     }
-    let took = begun.elapsed().as_secs_f64();
     outcome.tally = load.stop()?;
     let last = manifest(&path).map(|manifest| manifest.generation);
     if last != Some(generation) && outcome.refused == 0 {
@@ -158,11 +168,21 @@ fn transactions(commits: u64, reads: u64, strategies: &[Strategy]) -> Result<Out
     swept += zfs.sweep(&target)?.finished.len();
     nothing_left(&pool)?;
     println!(
-        "   {:.2} s a commit; {} passes of readers had a commit land in them; {kept} commits left an \
-         old content in use, {swept} were swept when it was let go",
-        took / outcome.commits as f64,
+        "   {} passes of readers had a commit land in them; {kept} commits left an old content in use, \
+         {swept} were swept when it was let go",
         outcome.tally.crossings
     );
+    for &strategy in strategies {
+        let mut times: Vec<_> =
+            times.iter().filter(|(of, _)| *of == strategy).map(|(_, time)| *time).collect();
+        times.sort();
+        if let (Some(median), Some(longest)) = (times.get(times.len() / 2), times.last()) {
+            println!(
+                "   {strategy:?}: {} commits, median {median:.1?}, longest {longest:.1?}",
+                times.len()
+            );
+        }
+    }
     pool.cleanup();
     Ok(outcome)
 }
@@ -176,7 +196,7 @@ fn scripted() -> Result<Outcome> {
     let load = Load::start(&path)?;
     let mut outcome = Outcome::default();
     for generation in 1..=SCRIPTED {
-        content::write(&source, generation)?;
+        content::write(&source, generation, By::Replacing)?;
         let run = Command::new("sh")
             .args(["-c", COMMANDS, "sh", target.as_str()])
             .args([&path, Path::new(&generation.to_string()), &source])
