@@ -21,7 +21,17 @@ use crate::{process, sysroot};
 /// The longest that one program's tests may take on the host.
 const HOST_LIMIT: Duration = Duration::from_secs(15 * 60);
 /// The longest that all tests in the virtual machine may take.
-const VM_LIMIT: Duration = Duration::from_secs(60 * 60);
+const VM_LIMIT: Duration = Duration::from_secs(2 * 60 * 60);
+/// Shell for the guest: says now and then that it is still there, which a long test doesn't.
+const ALIVE: &str = r#"{
+    trap 'kill $!' TERM
+    while :; do
+        sleep 60 & wait $!
+        echo "    still testing ($SECONDS s)" >&2
+    done
+} &
+alive=$!
+"#;
 /// The start of a line by which the guest's script tells which program runs.
 const MARK: &str = "@@xtask";
 
@@ -216,6 +226,11 @@ fn guest_path(program: &std::path::Path) -> String {
 /// Shell for the guest: runs the programs in order, telling which and how it ended.
 fn script(suites: &Suites) -> String {
     let mut script = "cd\n".to_owned();
+    // How much the tests are to do.
+    for (name, value) in std::env::vars().filter(|(name, _)| name.starts_with("ZFS_TXN_")) {
+        script += &format!("export {name}={}\n", quote([&*value]));
+    }
+    script += ALIVE;
     for program in &suites.programs {
         // Integration tests know the package's programs by the path that cargo gave them.
         let (path, guest) = (program.to_string_lossy(), guest_path(program));
@@ -233,7 +248,7 @@ fn script(suites: &Suites) -> String {
         script += &format!("echo '{MARK} begin {index}'\n{}\n", quote(words));
         script += &format!("printf '\\n{MARK} end {index} %d\\n' $?\n");
     }
-    script + "exit 0\n"
+    script + "kill $alive\nexit 0\n"
 }
 
 /// A line by which the guest's script tells which program runs.
