@@ -19,6 +19,7 @@
 //! - The *base* is the snapshot of the target that the workspace is a clone of.
 //! - The *commit point* is the transaction group (txg) before which a crash means that nothing has
 //!   happened, and after which the target has the new content.
+//! - A change *in place* makes the workspace's content the target's, and leaves all else of it alone.
 //! - The *predecessor* is the target's old head after the commit point, until it is destroyed.
 //! - A *leftover* is what a transaction made and could not remove. It is always reported.
 //!
@@ -26,7 +27,8 @@
 //! - The workspace is mounted where only this user looks, with the target's properties, quotas and
 //!   delegated permissions. It is never mounted by a boot, and never claims the target's mount point.
 //! - Commit applies the ownership asked for in the workspace, promotes it, and gives it the target's
-//!   name and mounts. What fails before the commit point is undone, in reverse.
+//!   name and mounts; or it receives the workspace's change into the target ([`Strategy`]). What
+//!   fails before the commit point is undone, in reverse.
 //! - Every transaction has a record on the pool, as user properties. After a crash,
 //!   [`Zfs::recover`], or the next begin on the target, finishes what was interrupted: the old content
 //!   or the new, whole, and nothing left over.
@@ -34,9 +36,11 @@
 //! - Every effect is a [`tracing`] span of level debug; begin, commit and rollback are of level info.
 //!
 //! # What it doesn't
-//! - It starts no process and no thread, and installs no signal handler.
+//! - It starts no process, and installs no signal handler. It starts no thread either, but during a
+//!   commit in place: those have ended when the call returns.
 //! - It doesn't merge: of two transactions on one target one wins.
-//! - It doesn't take datasets with children, volumes, or targets that are their own encryption root.
+//! - It doesn't promote datasets with children, volumes, or targets that are their own encryption
+//!   root: those can be changed in place.
 //!
 //! # Async callers
 //! All calls block, some for several transaction groups. Run them where blocking is allowed, for

@@ -120,6 +120,26 @@ pub struct ElsewhereMount {
 }
 
 /// How a commit makes the change visible.
+///
+/// | | [`Promote`](Self::Promote) | [`InPlace`](Self::InPlace) |
+/// | --- | --- | --- |
+/// | what it does | the workspace takes the target's name and mounts | the target receives the workspace's change |
+/// | what moves | names; snapshots, one by one in memory | the changed blocks, which are written a second time |
+/// | cost grows with | the number of snapshots | the amount of change |
+/// | the target's identity (guid, NFS file handles) | changes: clients of NFS have to look anew | stays |
+/// | settings, permissions, holds, snapshots | carried over | not touched |
+/// | children, volumes, own encryption root | refused at begin | as they are |
+/// | a lookup during the commit | the old content or the new (Linux 6.5; before, a short gap) | the old content or the new |
+/// | a file that is open | goes on with the old content, which stays until it is closed | has the new content; `EIO` if the file was replaced or deleted |
+/// | a file that is mapped | goes on with the old content | the commit is refused if the file was written into |
+/// | mounts in other mount namespaces | keep the old content | have the new content |
+/// | somebody has written to the target | conflict, in the txg of the promote | conflict, in the txg of the swap |
+/// | [`OnConflict::Overwrite`] | old content kept beside the new one | kept in a snapshot; all of the workspace is sent |
+/// | privileges | `CAP_SYS_ADMIN` | `CAP_SYS_ADMIN` |
+/// | kernel | Linux 5.8, without a gap from 6.5 on | Linux 5.14 |
+///
+/// In place, write into files that others read rather than replacing them; and replace those that
+/// others map, such as programs and libraries.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
 #[non_exhaustive]
 pub enum Strategy {

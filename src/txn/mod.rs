@@ -84,10 +84,12 @@ impl Transaction {
         Self { stage, open: true, _lease: lease }
     }
 
-    /// The root directory of the workspace. Everything below it becomes the target's content.
+    /// The root directory of the workspace. Everything below it becomes the target's content. Of a
+    /// volume: its block device, by a link.
     ///
-    /// Only this user can reach it. Files may stay open across the commit, and then belong to the
-    /// target; a rollback needs them closed.
+    /// Only this user can reach it, and a device also whoever may open all block devices. Files may
+    /// stay open across a commit by promote, and then belong to the target; a commit in place and a
+    /// rollback need them closed.
     pub fn path(&self) -> &Path {
         &self.stage.order.private_path
     }

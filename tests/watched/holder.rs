@@ -11,7 +11,7 @@ use crate::content::{self, TOOL};
 use crate::tally::Tally;
 
 /// How long the same files are held.
-const HELD: Duration = Duration::from_millis(1_500);
+const HELD: Duration = Duration::from_millis(500);
 const PAUSE: Duration = Duration::from_millis(10);
 /// A file that commits write into: in place, its descriptor comes to have the new content.
 const FILE: usize = 2;

@@ -14,7 +14,8 @@ use crate::holder;
 use crate::reader::Reader;
 use crate::tally::Tally;
 
-const ROLES: [&str; 6] = ["read", "read", "read", "read", "hold", "find"];
+pub(crate) const ALL: &[&str] = &["read", "read", "read", "read", "hold", "find"];
+pub(crate) const READERS: &[&str] = &["read", "read", "read", "read"];
 /// How often a process tells what it has met.
 const TOLD_EVERY: Duration = Duration::from_millis(200);
 /// The longest that a process may take to end.
@@ -34,9 +35,9 @@ pub(crate) struct Load(Vec<Watcher>);
 
 impl Load {
     /// Starts the processes and waits until each has begun.
-    pub(crate) fn start(path: &Path) -> Result<Self> {
+    pub(crate) fn start(roles: &[&'static str], path: &Path) -> Result<Self> {
         let watchers: Result<Vec<_>> =
-            ROLES.iter().map(|role| Watcher::start(role, path)).collect();
+            roles.iter().map(|role| Watcher::start(role, path)).collect();
         let load = Self(watchers?);
         let end = Instant::now() + PATIENCE;
         while !load.0.iter().all(|watcher| watcher.tally().reads > 0) {

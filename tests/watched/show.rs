@@ -22,7 +22,7 @@ use std::time::{Duration, Instant};
 use zfs_txn::{DatasetName, Strategy, Zfs};
 
 use content::{By, MANIFEST, Manifest};
-use load::Load;
+use load::{ALL, Load, READERS};
 use tally::Tally;
 use test_pool::TestPool;
 
@@ -58,10 +58,12 @@ fn start(arguments: &[&str]) -> Result<ExitCode> {
                 "both" => &[Strategy::Promote, Strategy::InPlace],
                 other => return Err(format!("no strategy {other:?}").into()),
             };
-            let scripted = scripted()?;
+            let watched = scripted(ALL, "under readers, a holder and find")?;
+            let unheld = scripted(READERS, "under readers alone")?;
             let ours = transactions(commits.parse()?, reads.parse()?, strategies)?;
             println!();
-            scripted.tell("zfs commands");
+            watched.tell("zfs commands");
+            unheld.tell("zfs commands, no file held");
             ours.tell("demo");
             Ok(if ours.is_flawless() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
         }
@@ -120,11 +122,11 @@ fn by(strategy: Strategy) -> By {
 
 /// Commits by transactions.
 fn transactions(commits: u64, reads: u64, strategies: &[Strategy]) -> Result<Outcome> {
-    println!("\n== {commits} transactions ({strategies:?}) under readers, a holder and find");
+    println!("\n== {commits} transactions ({strategies:?}) under the same");
     let pool = TestPool::new();
     let zfs = Zfs::open()?;
     let (target, path) = target(&pool)?;
-    let load = Load::start(&path)?;
+    let load = Load::start(ALL, &path)?;
     let (begun, mut told) = (Instant::now(), Instant::now());
     let mut outcome = Outcome::default();
     let (mut generation, mut kept, mut swept) = (0, 0, 0);
@@ -188,12 +190,12 @@ fn transactions(commits: u64, reads: u64, strategies: &[Strategy]) -> Result<Out
 }
 
 /// Commits by a script, in the same way.
-fn scripted() -> Result<Outcome> {
-    println!("\n== {SCRIPTED} commits by a script of zfs commands, under the same");
+fn scripted(roles: &[&'static str], how: &str) -> Result<Outcome> {
+    println!("\n== {SCRIPTED} commits by a script of zfs commands, {how}");
     let pool = TestPool::new();
     let (target, path) = target(&pool)?;
     let source = pool.directory().join("source");
-    let load = Load::start(&path)?;
+    let load = Load::start(roles, &path)?;
     let mut outcome = Outcome::default();
     for generation in 1..=SCRIPTED {
         content::write(&source, generation, By::Replacing)?;

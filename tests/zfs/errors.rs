@@ -5,7 +5,7 @@ use std::fs::File;
 use std::io::Write;
 use std::os::unix::process::CommandExt;
 use std::path::Path;
-use std::process::Command;
+use std::process::{Command, Stdio};
 
 use zfs_txn::{BeginError, CommitError, DatasetName, Errno, OpenError, Step, Zfs};
 
@@ -79,6 +79,35 @@ fn a_missing_pool_a_missing_parent_and_a_pools_root_are_told_apart() {
     let error = begin(scene.pool.name());
     assert!(matches!(error, BeginError::PoolRoot { .. }), "{error}");
     scene.end();
+}
+
+/// Why there is no second way without channel programs: whoever may not run them may not mount a
+/// workspace either, though all permissions be delegated to them.
+#[test]
+fn who_may_run_no_program_may_mount_nothing_either() {
+    let scene = Scene::new();
+    let (target, clone) = (scene.dataset("t", &[]), scene.name("clone"));
+    let permissions = "snapshot,clone,create,mount,promote,rename,destroy,canmount";
+    scene.pool.zfs(&["allow", "-u", "nobody", permissions, scene.pool.name()]);
+    // As udev has it.
+    let everybody = std::os::unix::fs::PermissionsExt::from_mode(0o666);
+    fs::set_permissions("/dev/zfs", everybody).unwrap();
+    let nobody = |program: &str, arguments: &[&str]| {
+        let mut command = Command::new(program);
+        command.args(arguments).uid(65534).gid(65534).stdin(Stdio::null());
+        let output = command.output().unwrap();
+        let said = String::from_utf8_lossy(&output.stderr).into_owned();
+        if output.status.success() { Ok(()) } else { Err(said) }
+    };
+    let snapshot = format!("{target}@s");
+    assert_eq!(nobody("zfs", &["snapshot", &snapshot]), Ok(()));
+    let clones = ["clone", "-o", "canmount=off", &snapshot, clone.as_str()];
+    assert_eq!(nobody("zfs", &clones), Ok(()));
+    let mounted = nobody("mount", &["-t", "zfs", "-o", "zfsutil", clone.as_str(), "/mnt"]);
+    assert!(mounted.is_err_and(|said| said.contains("privileges")));
+    let run = nobody("zfs", &["program", "-n", scene.pool.name(), "/dev/null"]);
+    assert!(run.is_err_and(|said| said.contains("must be run as root")));
+    scene.pool.cleanup();
 }
 
 #[test]

@@ -11,6 +11,7 @@ mod commit;
 mod endurance;
 mod errors;
 mod fence;
+mod held;
 mod in_place;
 mod in_place_content;
 mod intent_log;

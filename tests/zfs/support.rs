@@ -2,9 +2,11 @@
 
 use std::collections::BTreeMap;
 use std::fs;
+use std::io::ErrorKind;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Output};
+use std::process::{Child, Command, Output};
+use std::time::Duration;
 
 use zfs_txn::{DatasetName, Receipt, Transaction, Zfs};
 
@@ -88,6 +90,20 @@ pub fn again(test: &str, variable: &str, value: &str) -> Command {
 pub fn assert_passed(output: &Output) {
     let said = String::from_utf8_lossy(&output.stdout);
     assert!(output.status.success() && said.contains("1 passed"), "{output:?}");
+}
+
+/// Starts a program that was just written: a child of another test may have its descriptor for a
+/// moment, between fork and exec.
+pub fn run(command: &mut Command) -> Child {
+    for _ in 0..100 {
+        match command.spawn() {
+            Err(error) if error.kind() == ErrorKind::ExecutableFileBusy => {
+                std::thread::sleep(Duration::from_millis(20));
+            }
+            child => return child.unwrap(),
+        }
+    }
+    command.spawn().unwrap()
 }
 
 /// Where a dataset is mounted as a whole.

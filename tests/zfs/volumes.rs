@@ -1,6 +1,7 @@
 //! Volumes, which are changed in place: what a commit changes, and what it refuses.
 
 use std::fs::{self, File, OpenOptions};
+use std::ops::ControlFlow;
 use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -9,10 +10,10 @@ use std::time::Duration;
 
 use zfs_txn::{
     BeginError, CommitError, Conflict, DatasetName, Keeps, OnConflict, Ownership, Strategy,
-    Transaction, TransactionBuilder,
+    Transaction, TransactionBuilder, Zfs,
 };
 
-use crate::support::{Identity, Scene, State};
+use crate::support::{Identity, Scene, State, again};
 
 const BLOCK: usize = 16384;
 /// Linux's `O_EXCL`: on a block device, for oneself alone.
@@ -239,5 +240,46 @@ fn what_is_not_for_volumes_is_refused_at_begin() {
     let builder = volume.scene.zfs.transaction(&hidden).strategy(Strategy::InPlace);
     let error = builder.begin().unwrap_err();
     assert!(error.to_string().contains("volmode"), "{error}");
+    volume.scene.end();
+}
+
+const CHILD: &str = "ZFS_TXN_VOLUME_CHILD";
+
+/// No test by itself: dies with a transaction, in the middle of its receive or before.
+#[test]
+fn a_child_process_dies_with_a_transaction() {
+    let Ok(order) = std::env::var(CHILD) else { return };
+    let (when, target) = order.split_once(' ').unwrap();
+    let (zfs, target) = (Zfs::open().unwrap(), target.parse().unwrap());
+    let transaction = zfs.transaction(&target).strategy(Strategy::InPlace).begin();
+    let mut transaction = transaction.unwrap();
+    for block in 0..200 {
+        write(transaction.path(), block, b'a');
+    }
+    if when == "receiving" {
+        transaction.on_progress(|progress| match progress.bytes {
+            0 => ControlFlow::Continue(()),
+            _ => std::process::exit(7),
+        });
+        drop(transaction.commit());
+    }
+    std::process::exit(7);
+}
+
+/// I4: a process that dies leaves nothing of a volume's transaction that recovery doesn't remove.
+#[test]
+fn a_volume_is_as_it_was_when_its_transactions_process_has_died() {
+    let volume = Volume::new(&[]);
+    let before = State::of(&volume.scene, Identity::Kept);
+    for when in ["open", "receiving"] {
+        let order = format!("{when} {}", volume.target);
+        let mut child = again("volumes::a_child_process_dies_with_a_transaction", CHILD, &order);
+        assert_eq!(child.output().unwrap().status.code(), Some(7));
+        assert_ne!(volume.scene.zfs.pending(&volume.target).unwrap(), []);
+        let recovery = volume.scene.zfs.recover(&volume.scene.name("")).unwrap();
+        assert!(recovery.unfinished.is_empty() && recovery.finished.len() == 1, "{recovery:?}");
+        before.assert_same(&State::of(&volume.scene, Identity::Kept));
+        assert_eq!(read(&File::open(&volume.device).unwrap(), 0), b'o');
+    }
     volume.scene.end();
 }
