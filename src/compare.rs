@@ -1,8 +1,9 @@
 //! Whether two versions of a file system differ in more than access times.
 //!
 //! ZFS counts an access time as written data, so a target that was merely read looks written. A
-//! file's change time tells: it moves with every change of content or metadata, and no user can set
-//! it back. It is coarse, so files that were changed about when the base was taken are read.
+//! file's change time tells: it moves with every change of content or metadata but for flags and
+//! projects, which are asked for, and no user can set it back. It is coarse, so files that were
+//! changed about when the base was taken are read.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::ffi::{CString, OsString};
@@ -13,6 +14,8 @@ use std::os::unix::ffi::OsStringExt;
 
 use rustix::fs::{AtFlags, Dir, FileType, Mode, OFlags, ResolveFlags, Stat};
 use rustix::io::Errno;
+
+use crate::ffi::attributes::attributes;
 
 /// What must be equal for a file to be unchanged.
 #[derive(PartialEq, Eq)]
@@ -47,10 +50,13 @@ impl From<&Stat> for Identity {
 pub(crate) fn differs(one: &OwnedFd, other: &OwnedFd, taken: i64) -> Result<bool, Errno> {
     // The root of a mounted snapshot has an inode number of its own.
     let root = |fd| Ok(Identity { inode: 0, ..Identity::from(&rustix::fs::fstat(fd)?) });
-    if root(one)? != root(other)? {
+    let top = OsString::from(".");
+    // The descriptors of mounts can't be asked for more than a status.
+    let attributes_of = |fd| attributes(open(fd, &top, OFlags::DIRECTORY)?);
+    if root(one)? != root(other)? || attributes_of(one)? != attributes_of(other)? {
         return Ok(true);
     }
-    let mut pending = VecDeque::from([OsString::from(".")]);
+    let mut pending = VecDeque::from([top]);
     while let Some(path) = pending.pop_front() {
         let (here, there) = (entries(one, &path)?, entries(other, &path)?);
         if here != there {
@@ -63,8 +69,12 @@ pub(crate) fn differs(one: &OwnedFd, other: &OwnedFd, taken: i64) -> Result<bool
             let below = OsString::from_vec(below);
             let kind = FileType::from_raw_mode(identity.mode);
             let read = kind == FileType::RegularFile && identity.changed.0 >= taken - COARSE;
+            if !matches!(kind, FileType::RegularFile | FileType::Directory) {
+                continue;
+            }
             let file = |root| Ok(File::from(open(root, &below, OFlags::empty())?));
-            if read && !same_bytes(file(one)?, file(other)?)? {
+            let (here, there) = (file(one)?, file(other)?);
+            if attributes(&here)? != attributes(&there)? || (read && !same_bytes(here, there)?) {
                 return Ok(true);
             }
             if kind == FileType::Directory {

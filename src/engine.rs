@@ -209,7 +209,7 @@ pub(crate) struct Settings {
     pub(crate) readonly: bool,
     /// Whether it is encrypted and doesn't inherit its key.
     pub(crate) encryption_root: bool,
-    /// Whether `snapdev=visible` applies, inherited or not.
+    /// Whether it is a volume to which `snapdev=visible` applies, inherited or not.
     pub(crate) snapshot_devices: bool,
     /// False where it is encrypted and its key is not loaded.
     pub(crate) key_loaded: bool,
@@ -365,6 +365,9 @@ pub(crate) trait Engine: Send + Sync + fmt::Debug {
     ) -> Result<Option<String>, Fault>;
     /// Whether two snapshots of a dataset differ in more than access times or an intent log.
     fn differs(&self, one: &SnapshotName, base: &SnapshotName) -> Result<bool, Fault>;
+    /// Whether any object of a dataset, those included that no name leads to, differs in more than its
+    /// attributes between two snapshots.
+    fn differs_in_blocks(&self, one: &SnapshotName, base: &SnapshotName) -> Result<bool, Fault>;
     /// Where the whole of `dataset` is mounted in this mount namespace.
     fn places(&self, dataset: &DatasetName) -> Result<Vec<Place>, Fault>;
     /// The options that the dataset's properties ask of a mount (what `zfs mount` would pass).
@@ -429,8 +432,9 @@ pub(crate) trait Engine: Send + Sync + fmt::Debug {
     fn keep_from_boot_mounts(&self, name: &DatasetName) -> Result<(), Fault>;
 
     // Files and mounts.
-    /// Of a volume, makes a link to its device.
-    fn mount_private(&self, dataset: &DatasetName, at: &Path) -> Result<(), Fault>;
+    /// Of a volume, makes a link to its device, and returns the device: as long as it is open, its
+    /// number is no other one's.
+    fn mount_private(&self, dataset: &DatasetName, at: &Path) -> Result<Option<OwnedFd>, Fault>;
     fn unmount_private(&self, at: &Path) -> Result<(), Fault>;
     /// Takes a mount of `dataset` away that nobody asked for, and its directory if it is empty.
     fn unmount_stray(&self, place: &Place) -> Result<(), Fault>;

@@ -164,6 +164,12 @@ pub enum BeginError {
         /// The target.
         target: DatasetName,
     },
+    /// The target is a volume, which `readonly` keeps nobody from writing to who has it open.
+    #[error("{target} is a volume: fence() is for filesystems")]
+    FenceOfVolume {
+        /// The target.
+        target: DatasetName,
+    },
     /// The target is a volume whose snapshots get devices. When something opens such a volume at the
     /// moment in which a change is received into it, OpenZFS before 2.4 comes to a deadlock
     /// (`zvol_open` and `dmu_recv_end`, by `zvol_state_lock`).

@@ -3,6 +3,7 @@
 mod in_place;
 
 use std::fmt;
+use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::thread::sleep;
 use std::time::Duration;
@@ -23,6 +24,7 @@ use crate::mount;
 use crate::name::{DatasetName, SnapshotName};
 use crate::ownership::Ids;
 use crate::receipt::{ElsewhereMount, Guid};
+use crate::stream;
 use crate::transfer::{self, Route};
 use crate::txn::journal::Fence;
 use crate::volume;
@@ -285,7 +287,9 @@ impl Engine for Kernel {
             encryption_root: props.list("encryptionroot").is_ok_and(
                 |root| matches!(root.str("value"), Ok(name) if name == dataset.as_str()),
             ),
-            snapshot_devices: number(props.view(), "snapdev") == Some(1),
+            // Filesystems have the property for the volumes below them.
+            snapshot_devices: number(props.view(), "snapdev") == Some(1)
+                && props.list("volsize").is_ok(),
             key_loaded: number(props.view(), "keystatus") != Some(KEY_UNAVAILABLE),
             zoned,
             permissions,
@@ -325,12 +329,16 @@ impl Engine for Kernel {
 
     fn differs(&self, one: &SnapshotName, base: &SnapshotName) -> Result<bool, Fault> {
         if self.is_volume(&one.dataset())? {
-            return transfer::has_content(self.lzc, one.as_str(), base.as_str());
+            return transfer::look(self.lzc, one.as_str(), base.as_str(), stream::has_content);
         }
         let taken = self.facts(base.as_str())?.ok_or(Errno::NOENT)?.creation;
         let now = mount::detached(one.as_str(), READ_ONLY)?;
         let then = mount::detached(base.as_str(), READ_ONLY)?;
         Ok(compare::differs(&now, &then, taken)?)
+    }
+
+    fn differs_in_blocks(&self, one: &SnapshotName, base: &SnapshotName) -> Result<bool, Fault> {
+        transfer::look(self.lzc, one.as_str(), base.as_str(), stream::has_blocks)
     }
 
     fn places(&self, dataset: &DatasetName) -> Result<Vec<Place>, Fault> {
@@ -603,14 +611,17 @@ impl Engine for Kernel {
         Ok(self.libzfs.set_without_mounting(name.as_str(), "canmount", "noauto")?)
     }
 
-    fn mount_private(&self, dataset: &DatasetName, at: &Path) -> Result<(), Fault> {
+    fn mount_private(&self, dataset: &DatasetName, at: &Path) -> Result<Option<OwnedFd>, Fault> {
         let options = MountAttrFlags::MOUNT_ATTR_RELATIME;
         let mount = match mount::detached(dataset.as_str(), options) {
-            Err(_) if self.is_volume(dataset)? => return link_volume(dataset, at),
+            Err(_) if self.is_volume(dataset)? => {
+                return Ok(Some(volume::link(dataset.as_str(), at).map_err(no_device)?));
+            }
             mount => mount?,
         };
         mount::make_private_directory(at)?;
-        Ok(mount::attach(&mount, at)?)
+        mount::attach(&mount, at)?;
+        Ok(None)
     }
 
     fn unmount_private(&self, at: &Path) -> Result<(), Fault> {
@@ -660,10 +671,6 @@ impl Engine for Kernel {
 fn not_the_one(name: &str, guid: Guid) -> Fault {
     let detail = format!("{name} is not the one with guid {guid}: it is left alone");
     Fault { errno: Errno::STALE, detail: Some(detail) }
-}
-
-fn link_volume(volume: &DatasetName, at: &Path) -> Result<(), Fault> {
-    volume::link(volume.as_str(), at).map_err(no_device)
 }
 
 /// What a volume's device has refused, or that there is none.

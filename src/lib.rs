@@ -37,7 +37,8 @@
 //!
 //! # What it doesn't
 //! - It starts no process, and installs no signal handler. It starts no thread either, but during a
-//!   commit in place: those have ended when the call returns.
+//!   commit in place, and when what others have written to a target is looked at: those have ended
+//!   when the call returns.
 //! - It doesn't merge: of two transactions on one target one wins.
 //! - It doesn't promote datasets with children, volumes, or targets that are their own encryption
 //!   root: those can be changed in place.

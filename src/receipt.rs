@@ -80,7 +80,8 @@ pub struct Receipt {
     /// Files that were changed in place while a process had them mapped into memory, below the
     /// target's root: until none has, reading them gives old content, in part or as a whole
     /// ([`Strategy::InPlace`]). Only a file that was mapped at the very moment of the commit is found
-    /// here: else the commit is refused ([`Conflict::InUse`]).
+    /// here: else the commit is refused ([`Conflict::InUse`]). Of a volume: its device, if something
+    /// has claimed it at that moment, and may have read old content.
     pub stale: Vec<PathBuf>,
     /// For how long a mount point was bare, so that a lookup of it could fail; the longest time, if
     /// there are several. `None`: no lookup could. `Some` comes from kernels before Linux 6.5.

@@ -23,6 +23,9 @@ const TO_GUID: usize = UNION + 32;
 const FROM_GUID: usize = UNION + 40;
 /// Where an object's record has the number of slots of its dnode; 0 stands for 1.
 const SLOTS: usize = UNION + 26;
+/// Where a spill block's record has its flags.
+const SPILL_FLAGS: usize = UNION + 24;
+const SPILL_UNMODIFIED: u8 = 1 << 2;
 
 /// `drr_type`.
 const BEGIN: u32 = 0;
@@ -46,6 +49,24 @@ pub(crate) fn has_content(mut stream: impl Read) -> io::Result<bool> {
     io::copy(&mut stream.by_ref().take(payload), &mut io::sink())?;
     stream.read_exact(&mut record)?;
     Ok(u32_at(&record, 0) != END)
+}
+
+/// Whether a difference has more than objects' attributes: a block of any object was written.
+pub(crate) fn has_blocks(mut stream: impl Read) -> io::Result<bool> {
+    let mut record = [0; RECORD];
+    loop {
+        stream.read_exact(&mut record)?;
+        let kind = u32_at(&record, 0);
+        match kind {
+            END => return Ok(false),
+            BEGIN | OBJECT | FREE_OBJECTS | FREE => {}
+            // Comes along with each object that has one.
+            SPILL if record[SPILL_FLAGS] & SPILL_UNMODIFIED != 0 => {}
+            _ => return Ok(true),
+        }
+        let payload = payload(kind, &record).map_err(io::Error::other)?;
+        io::copy(&mut stream.by_ref().take(payload), &mut io::sink())?;
+    }
 }
 
 /// Rewrites a stream, piece by piece.
@@ -346,6 +367,22 @@ mod tests {
         assert!(!has_content(&*[begin.clone(), end].concat()).unwrap());
         assert!(has_content(&*stream(1, &[1; 8])).unwrap());
         assert!(has_content(&*begin).is_err());
+    }
+
+    #[test]
+    fn what_is_no_more_than_attributes_is_told_apart() {
+        let (begin, end) = (record(BEGIN, &[], &[]), record(END, &[], &[]));
+        let object = record(OBJECT, &[(UNION + 20, 21, 4)], &[7; 24]);
+        let spill = |flags| record(SPILL, &[(UNION + 8, 8, 8), (SPILL_FLAGS, flags, 1)], &[1; 8]);
+        let same = spill(SPILL_UNMODIFIED.into());
+        let (free, gone) = (record(FREE, &[], &[]), record(FREE_OBJECTS, &[], &[]));
+        let attributes = [&begin[..], &object, &same, &free, &gone].concat();
+        assert!(!has_blocks(&*[&attributes[..], &end].concat()).unwrap());
+        for block in [record(WRITE, &[(UNION + 24, 8, 8)], &[1; 8]), record(8, &[], &[]), spill(0)]
+        {
+            assert!(has_blocks(&*[&attributes[..], &block, &end].concat()).unwrap());
+        }
+        assert!(has_blocks(&*attributes).is_err());
     }
 
     #[test]

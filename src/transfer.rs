@@ -2,7 +2,8 @@
 //!
 //! Sending and receiving are two calls that each last as long as the stream: each has a thread. A
 //! third moves the stream from the one's pipe to the other's, counts it, and ends both calls by
-//! closing the pipes when it is told to. All three are joined, whatever fails.
+//! closing the pipes when it is told to, or when the process dies. All three are joined, whatever
+//! fails.
 
 use std::fs::File;
 use std::io::{ErrorKind, Read, Write};
@@ -15,10 +16,10 @@ use rustix::pipe::{PipeFlags, SpliceFlags, fcntl_setpipe_size, pipe_with, splice
 
 use crate::engine::{Fault, Watch};
 use crate::errno::Errno;
-use crate::ffi::block_signals;
 use crate::ffi::lzc::{Lzc, SendFlags};
+use crate::ffi::threads::{start, start_apart};
 use crate::receipt::Guid;
-use crate::stream::{self, Rebase};
+use crate::stream::Rebase;
 
 /// As much of the stream as is moved in one go, in bytes; also the size asked for the pipes.
 const PIECE: usize = 1 << 20;
@@ -45,33 +46,29 @@ pub(crate) struct Route<'a> {
 /// `ECANCELED` after a `Break`; else what the receive said, or, where it saw no more than the end of
 /// the stream, what the send said.
 pub(crate) fn carry(lzc: Lzc, route: Route<'_>, watch: Watch<'_>) -> Result<(), Fault> {
-    let (from_send, into_send) = pipe()?;
-    let (from_pump, into_pump) = pipe()?;
     let cancelled = AtomicBool::new(false);
     let (passed, counts) = channel();
-    let (sent, pumped, received) = thread::scope(|scope| {
-        let send = scope.spawn(move || {
-            block_signals();
-            lzc.send(route.snapshot, route.from, into_send.as_fd(), FLAGS)
-        });
-        let receive = scope.spawn(move || {
-            block_signals();
-            lzc.receive(route.to, None, false, false, from_pump.as_fd())
-        });
+    let joined = thread::scope(|scope| {
+        // Whoever returns early closes its pipes, and the others end.
+        let (from_send, into_send) = pipe()?;
+        let (from_pump, into_pump) = pipe()?;
         let cancelled = &cancelled;
-        let pump = scope.spawn(move || {
-            block_signals();
-            let pipes = (from_send, into_pump);
+        let pump = start_apart(scope, (from_send, into_pump), move |pipes| {
             let rebase = match (route.onto, route.from) {
                 (None, _) => return move_pages(&pipes, cancelled, &passed),
                 (Some(guid), Some(_)) => Rebase::new(guid.0),
                 (Some(guid), None) => Rebase::replacing(guid.0),
             };
             rewrite(pipes, rebase, cancelled, &passed)
-        });
+        })?;
+        let send =
+            start(scope, move || lzc.send(route.snapshot, route.from, into_send.as_fd(), FLAGS))?;
+        let receive =
+            start(scope, move || lzc.receive(route.to, None, false, false, from_pump.as_fd()))?;
         tell(&counts, watch, cancelled);
-        (send.join(), pump.join(), receive.join())
+        Ok::<_, Fault>((send.join(), pump.join(), receive.join()))
     });
+    let (sent, pumped, received) = joined?;
     // A thread of this file that panicked has closed its pipe, and the others have ended.
     let (Ok(sent), Ok(pumped), Ok(received)) = (sent, pumped, received) else {
         return Err(Errno::IO.into());
@@ -80,30 +77,36 @@ pub(crate) fn carry(lzc: Lzc, route: Route<'_>, watch: Watch<'_>) -> Result<(), 
         Ok(()) => Ok(()),
         Err(_) if cancelled.into_inner() => Err(Errno::CANCELED.into()),
         // It saw the stream's end too early: the reason is on the other side.
-        Err(error) if error.errno == Errno::IO => {
+        Err(error) if [Errno::IO, Errno::ZFS_ERR_STREAM_TRUNCATED].contains(&error.errno) => {
+            pumped.or_else(|fault| if fault.errno == Errno::PIPE { Ok(()) } else { Err(fault) })?;
             sent?;
-            pumped?;
             Err(error.into())
         }
         Err(error) => Err(error.into()),
     }
 }
 
-/// Whether anything was written between two snapshots of a dataset: what ZFS counts as written may be
-/// no more than an intent log that was begun or ended.
-pub(crate) fn has_content(lzc: Lzc, snapshot: &str, from: &str) -> Result<bool, Fault> {
-    let (reader, writer) = pipe()?;
+/// Looks at what was written between two snapshots of a dataset.
+pub(crate) fn look(
+    lzc: Lzc,
+    snapshot: &str,
+    from: &str,
+    look: fn(File) -> std::io::Result<bool>,
+) -> Result<bool, Fault> {
     thread::scope(|scope| {
-        let send = scope.spawn(move || {
-            block_signals();
-            lzc.send(snapshot, Some(from), writer.as_fd(), FLAGS)
-        });
-        // Closes the pipe, and with it ends the sending of the rest.
-        let found = stream::has_content(File::from(reader));
-        let Ok(sent) = send.join() else { return Err(Errno::IO.into()) };
-        match found {
-            Ok(found) => Ok(found),
-            Err(_) => Err(sent.err().map_or(Errno::IO.into(), Fault::from)),
+        let (reader, writer) = pipe()?;
+        let spare = reader.try_clone().map_err(|_| Fault::from(Errno::AGAIN))?;
+        let found = start_apart(scope, (reader, spare), move |(reader, spare)| {
+            drop(spare);
+            // Closes the pipe, and with it ends the sending of the rest.
+            look(File::from(reader)).map_err(|_| Errno::IO.into())
+        })?;
+        let send = start(scope, move || lzc.send(snapshot, Some(from), writer.as_fd(), FLAGS))?;
+        match (found.join(), send.join()) {
+            (Ok(Ok(found)), _) => Ok(found),
+            (Ok(Err(_)), Ok(Err(error))) => Err(error.into()),
+            (Ok(Err(fault)), _) => Err(fault),
+            (Err(_), _) => Err(Errno::IO.into()),
         }
     })
 }

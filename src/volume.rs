@@ -16,6 +16,8 @@ use crate::mount::{errno_of, make_private_directory};
 /// How long to wait for a device: the kernel makes it after the volume, in a thread of its own. In
 /// steps that double, 10 s in all.
 const WAITS_MS: [u64; 11] = [5, 10, 20, 40, 80, 160, 320, 640, 1280, 2560, 5120];
+/// How many of them for udev's link alone, 1.3 s.
+const LINK_WAITS: usize = 7;
 
 /// The block device of a volume, once the kernel has made it, and with it replayed the intent log
 /// (`zvol_os_create_minor`).
@@ -23,8 +25,14 @@ const WAITS_MS: [u64; 11] = [5, 10, 20, 40, 80, 160, 320, 640, 1280, 2560, 5120]
 /// # Errors
 /// `ENXIO` where it doesn't come: with `volmode=none` there is none.
 pub(crate) fn device(volume: &str) -> Result<PathBuf, Errno> {
-    for wait in WAITS_MS {
-        if let Some(found) = find(volume)? {
+    // With udev, others' devices are not even opened unless its link doesn't come.
+    let udev = Path::new("/run/udev/control").exists();
+    for (number, wait) in WAITS_MS.into_iter().enumerate() {
+        let found = match by_link(volume) {
+            None if !udev || number > LINK_WAITS => find(volume)?,
+            found => found,
+        };
+        if let Some(found) = found {
             return Ok(found);
         }
         sleep(Duration::from_millis(wait));
@@ -32,20 +40,23 @@ pub(crate) fn device(volume: &str) -> Result<PathBuf, Errno> {
     find(volume)?.ok_or(Errno::NXIO)
 }
 
+fn shows(path: &Path, volume: &str) -> bool {
+    let name = open_device(path, OFlags::NONBLOCK).and_then(zvol::name);
+    name.is_ok_and(|name| name == volume)
+}
+
+/// By udev's link.
+fn by_link(volume: &str) -> Option<PathBuf> {
+    let path = fs::canonicalize(Path::new("/dev/zvol").join(volume)).ok()?;
+    shows(&path, volume).then_some(path)
+}
+
+/// By asking each of ZFS's devices.
 fn find(volume: &str) -> Result<Option<PathBuf>, Errno> {
-    let shows = |path: &Path| {
-        let name = open_device(path, OFlags::NONBLOCK).and_then(zvol::name);
-        name.is_ok_and(|name| name == volume)
-    };
-    // udev's link, where there is udev and it has come so far.
-    let link = Path::new("/dev/zvol").join(volume);
-    if let Some(path) = fs::canonicalize(link).ok().filter(|path| shows(path)) {
-        return Ok(Some(path));
-    }
     for entry in fs::read_dir("/sys/block").map_err(|error| errno_of(&error))? {
         let name = entry.map_err(|error| errno_of(&error))?.file_name();
         let path = Path::new("/dev").join(&name);
-        if name.to_string_lossy().starts_with("zd") && shows(&path) {
+        if name.to_string_lossy().starts_with("zd") && shows(&path, volume) {
             return Ok(Some(path));
         }
     }
@@ -56,11 +67,17 @@ fn open_device(path: &Path, how: OFlags) -> Result<OwnedFd, Errno> {
     open(path, OFlags::RDONLY | OFlags::CLOEXEC | how, Mode::empty())
 }
 
-/// Makes `at` a link to a volume's device, in a directory where only this user looks.
-pub(crate) fn link(volume: &str, at: &Path) -> Result<(), Errno> {
-    let device = device(volume)?;
+/// Makes `at` a link to a volume's device, in a directory where only this user looks. The link is right
+/// as long as the device is open, which keeps the pool from being exported.
+pub(crate) fn link(volume: &str, at: &Path) -> Result<OwnedFd, Errno> {
+    let path = device(volume)?;
+    let device = open_device(&path, OFlags::empty())?;
+    if zvol::name(&device)? != volume {
+        return Err(Errno::STALE);
+    }
     make_private_directory(at.parent().ok_or(Errno::INVAL)?)?;
-    symlink(device, at).map_err(|error| errno_of(&error))
+    symlink(path, at).map_err(|error| errno_of(&error))?;
+    Ok(device)
 }
 
 /// Writes what is in the device's cache, and in the intent log, to the pool.

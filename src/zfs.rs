@@ -324,7 +324,8 @@ impl TransactionBuilder<'_> {
     /// in which the change is visible, for those who prefer a refused write to a kept one. It is put
     /// back whatever happens; after a crash, by [`Zfs::recover`] or the next begin on the target.
     ///
-    /// Two or three txgs more. Files that are open for writing get `EROFS`.
+    /// Two or three txgs more. Files that are open for writing get `EROFS`. Not for volumes, whose
+    /// devices heed `readonly` only when they are opened.
     pub fn fence(mut self) -> Self {
         self.fence = true;
         self
@@ -454,6 +455,9 @@ impl TransactionBuilder<'_> {
         if facts.volume && !in_place {
             return Err(BeginError::Volume { name: target });
         }
+        if facts.volume && self.fence {
+            return Err(BeginError::FenceOfVolume { target });
+        }
         if facts.volume && ownership.is_some() {
             return Err(BeginError::OwnershipOfVolume { target });
         }
@@ -464,7 +468,7 @@ impl TransactionBuilder<'_> {
             return Err(BeginError::MountpointOfExisting { target });
         }
         let settings = self.writable_settings(&target)?;
-        if facts.volume && settings.snapshot_devices {
+        if settings.snapshot_devices {
             return Err(BeginError::SnapshotDevices { target });
         }
         if settings.zoned {

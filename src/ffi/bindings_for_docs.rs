@@ -474,4 +474,8 @@ unsafe extern "C" {
         out: *mut *mut nvlist_t,
     ) -> ::core::ffi::c_int;
     pub fn zfs_txn_block_signals() -> ::core::ffi::c_int;
+    pub fn zfs_txn_keep_only(
+        one: ::core::ffi::c_int,
+        other: ::core::ffi::c_int,
+    ) -> ::core::ffi::c_int;
 }

@@ -1,8 +1,12 @@
 #include "shim.h"
 
 #include <errno.h>
+#include <limits.h>
 #include <pthread.h>
+#include <sched.h>
 #include <signal.h>
+#include <sys/syscall.h>
+#include <unistd.h>
 
 /* The casts through void * accept the parameter types of every release. */
 
@@ -60,4 +64,29 @@ zfs_txn_block_signals(void)
 
 	(void) sigfillset(&all);
 	return (pthread_sigmask(SIG_BLOCK, &all, NULL));
+}
+
+static int
+close_from_to(unsigned first, unsigned last)
+{
+	if (first > last)
+		return (0);
+	return (syscall(SYS_close_range, first, last, 0) == 0 ? 0 : errno);
+}
+
+int
+zfs_txn_keep_only(int one, int other)
+{
+	unsigned low = one < other ? one : other;
+	unsigned high = one < other ? other : one;
+	int error;
+
+	if (unshare(CLONE_FILES) != 0)
+		return (errno);
+	error = low == 0 ? 0 : close_from_to(0, low - 1);
+	if (error == 0)
+		error = close_from_to(low + 1, high == 0 ? 0 : high - 1);
+	if (error == 0)
+		error = close_from_to(high + 1, UINT_MAX);
+	return (error);
 }

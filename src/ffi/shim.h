@@ -28,4 +28,10 @@ int zfs_txn_channel_program(const char *pool, const char *program, int sync,
 /* Blocks every signal on the calling thread, for as long as the thread lives. */
 int zfs_txn_block_signals(void);
 
+/*
+ * Gives the calling thread a table of descriptors of its own, which has these
+ * two and no others. Returns an error number.
+ */
+int zfs_txn_keep_only(int one, int other);
+
 #endif

@@ -148,7 +148,14 @@ pub(super) fn let_go_of_pages(
         let name: &OsStr = path.as_os_str();
         let file = match openat2(&root, name.as_bytes(), flags, Mode::empty(), within) {
             Ok(file) => file,
-            Err(rustix::io::Errno::NOENT | rustix::io::Errno::NOTDIR) => continue,
+            // Or it has another name yet, at which something else is in the target.
+            Err(
+                rustix::io::Errno::NOENT
+                | rustix::io::Errno::NOTDIR
+                | rustix::io::Errno::LOOP
+                | rustix::io::Errno::XDEV
+                | rustix::io::Errno::NXIO,
+            ) => continue,
             Err(errno) => return Err(errno.into()),
         };
         let stat = fstat(&file)?;

@@ -14,6 +14,7 @@ macro_rules! forward_to_kernel {
                 fn snapshots_since(dataset: &DatasetName, base: &str) -> Vec<String>;
                 fn find_snapshot(parent: &DatasetName, leaf: &str, guid: Guid) -> Option<String>;
                 fn differs(one: &SnapshotName, base: &SnapshotName) -> bool;
+            fn differs_in_blocks(one: &SnapshotName, base: &SnapshotName) -> bool;
                 fn places(dataset: &DatasetName) -> Vec<Place>;
                 fn mount_options(dataset: &DatasetName) -> MountAttrFlags;
                 fn mounts_on(place: &Place) -> Vec<PathBuf>;
@@ -55,7 +56,7 @@ macro_rules! forward_to_kernel {
                 fn fence(name: &DatasetName) -> ();
                 fn unfence(name: &DatasetName, guid: Guid, before: Fence) -> ();
                 fn keep_from_boot_mounts(name: &DatasetName) -> ();
-                fn mount_private(dataset: &DatasetName, at: &Path) -> ();
+                fn mount_private(dataset: &DatasetName, at: &Path) -> Option<OwnedFd>;
                 fn unmount_private(at: &Path) -> ();
                 fn unmount_stray(place: &Place) -> ();
                 fn flush(at: &Path) -> ();
@@ -69,6 +70,7 @@ macro_rules! forward_to_kernel {
      questions { $(fn $q:ident($($qa:ident: $qt:ty),*) -> $qr:ty;)* }
      effects { $(fn $e:ident($($ea:ident: $et:ty),*) -> $er:ty;)* }) => {
         const _: () = {
+            use std::os::fd::OwnedFd;
             use std::path::{Path, PathBuf};
 
             use rustix::mount::MountAttrFlags;

@@ -66,6 +66,7 @@ impl Stage {
     pub(super) fn stage_change(&mut self) -> Result<(), Stop> {
         // An earlier attempt may have met a conflict that is gone.
         self.overridden.clear();
+        self.replaces = false;
         for _ in 0..=LOOKS {
             let staged = self.try_to_stage();
             match staged.map_err(|fault| self.stopped(Step::StageChange, fault))? {
@@ -109,9 +110,10 @@ impl Stage {
     fn look_again(&mut self, step: Step) -> Result<(), Stop> {
         let Layout { target, base, .. } = self.order.layout.clone();
         match self.take_look(&target, &base) {
-            Ok(false) => Ok(()),
+            Ok(false) => self.see_objects(step),
             Ok(true) if self.order.record.overwrite => {
                 // The snapshot has what is overridden: all of the target is replaced, and it kept.
+                self.replaces = true;
                 let conflict = Conflict::Modified { target };
                 if !self.overridden.contains(&conflict) {
                     self.overridden.push(conflict);
@@ -121,6 +123,16 @@ impl Stage {
             Ok(true) => Err(self.given_up(Conflict::Modified { target })),
             Err(fault) => Err(self.stopped(step, fault)),
         }
+    }
+
+    /// What has the same files may have other objects: one without a name (`O_TMPFILE`), or a table of
+    /// quotas, with the number that a new file has in the workspace. Then all of the target is replaced.
+    fn see_objects(&mut self, step: Step) -> Result<(), Stop> {
+        let Layout { target, base, .. } = self.order.layout.clone();
+        let look = snapshot_of(&target, &self.id().look_leaf());
+        let differ = look.and_then(|look| self.engine.differs_in_blocks(&look, &base));
+        self.replaces = differ.map_err(|fault| self.stopped(step, fault))?;
+        Ok(())
     }
 
     /// Destroys the snapshot that was to be sent, and lets others commit again.
@@ -178,18 +190,16 @@ impl Stage {
         let Layout { target, workspace, base, .. } = self.order.layout.clone();
         let visible =
             self.is_received().map_err(|fault| self.stopped(Step::LetGoOfPages, fault))?;
-        let result = if visible && !self.changed.is_empty() {
-            Ok(std::mem::take(&mut self.changed))
-        } else {
-            let dataset = if visible { &target } else { &workspace };
-            let sent = self.sent(dataset);
-            sent.and_then(|sent| {
-                self.engine.changed_in_place(dataset, base.as_str(), sent.as_str())
-            })
+        let result = match self.changed.take().filter(|_| visible) {
+            Some(changed) => Ok(changed),
+            // As long as it is mounted, which it is not after a reboot: then no page is cached.
+            None => self.sent(&workspace).and_then(|sent| {
+                self.engine.changed_in_place(&workspace, base.as_str(), sent.as_str())
+            }),
         };
         let result = result.and_then(|changed| {
             let mapped = self.engine.let_go_of_pages(&target, &changed)?;
-            self.changed = changed;
+            self.changed = Some(changed);
             Ok(mapped)
         });
         let mapped = match result {
@@ -249,10 +259,9 @@ impl Stage {
     fn try_to_receive(&mut self) -> Result<(), Fault> {
         let Layout { target, workspace, .. } = &self.order.layout;
         let (from, to, bookmark) = (self.sent(workspace)?, self.sent(target)?, self.bookmark());
-        let all = !self.overridden.is_empty();
         let route = Route {
             snapshot: from.as_str(),
-            from: (!all).then_some(bookmark.as_str()),
+            from: (!self.replaces).then_some(bookmark.as_str()),
             to: to.as_str(),
             onto: self.look,
         };

@@ -139,7 +139,7 @@ impl Transaction {
     /// mounts in other mount namespaces, named in [`Receipt::mounted_elsewhere`], and what was written
     /// to the target after the check: it is found, kept, and named in [`Receipt::leftovers`].
     ///
-    /// **Update in place:** what the workspace has changed is sent, and received into the target, by two
+    /// **Update in place:** what the workspace has changed is sent, and received into the target, by three
     /// threads of this process that have ended when the call returns. The kernel refuses a target that
     /// was written to, in the txg in which the content is swapped (`dmu_recv_end_check`). Whoever reads
     /// the target waits for that moment; files that are open in it have the new content then, or `EIO`
@@ -192,9 +192,10 @@ impl Transaction {
         for step in steps {
             // What could not be mounted yet has no other to stand in for it, and what still refuses
             // writes has to be put back: recovery tries again, as long as there is the record.
-            let fenced = self.stage.order.is_in_place() && self.stage.order.record.fence.is_some();
-            let waits = step == Step::Conclude && (self.kind() == Kind::Init || fenced);
-            if !waits || errors.is_empty() {
+            let fenced = errors.iter().any(|error| error.step == Step::Unfence);
+            let unmounted = self.kind() == Kind::Init && !errors.is_empty();
+            let waits = step == Step::Conclude && (unmounted || fenced);
+            if !waits {
                 errors.extend(self.stage.finish(step).err());
             }
         }

@@ -33,7 +33,7 @@ impl Stage {
         let conflict = match self.order.is_in_place() {
             // Its settings, snapshots and children stay; what was written is found when the change
             // is staged.
-            true => self.is_target().map(|is| (!is).then(|| self.replaced())),
+            true => self.conflict_in_place(),
             false => self.conflict(&target, base.as_str()),
         };
         match conflict.map_err(|fault| fail(self, fault))? {
@@ -46,6 +46,18 @@ impl Stage {
             None => Ok(()),
             Some(conflict) => self.unless_overridden(conflict),
         }
+    }
+
+    /// In place, only another dataset is a conflict, and what makes a receive a danger.
+    fn conflict_in_place(&self) -> Result<Option<Conflict>, Fault> {
+        let target = self.order.layout.target.clone();
+        Ok(match self.is_target()? {
+            false => Some(self.replaced()),
+            true if self.engine.settings(&target)?.snapshot_devices => {
+                Some(Conflict::SettingsChanged { target })
+            }
+            true => None,
+        })
     }
 
     /// Takes note of a conflict that the caller has asked to override; what is overridden stays
@@ -480,7 +492,7 @@ impl Stage {
     }
 
     /// Has writes to the target refused.
-    pub(super) fn fence(&self) -> Result<(), Stop> {
+    pub(super) fn fence(&mut self) -> Result<(), Stop> {
         let target = &self.order.layout.target;
         let fail = |fault| Stop::Failed(self.error(Step::Fence, fault));
         if self.engine.settings(target).map_err(fail)?.readonly {
@@ -498,7 +510,10 @@ impl Stage {
             // What is written through a memory mapping could not be written any more.
             self.engine.flush(&place.path).map_err(fail)?;
         }
-        self.engine.fence(target).map_err(fail)
+        let fenced = self.engine.fence(target).map_err(fail);
+        // Also when that failed: it may have come about all the same.
+        self.fenced = true;
+        fenced
     }
 
     /// Allows writes to the old head again, under whichever name it is.

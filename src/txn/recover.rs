@@ -12,7 +12,7 @@ use crate::owner::Fate;
 use crate::receipt::Guid;
 use crate::recovery::{Condition, Finished, Outcome, Pending, Unfinished};
 use crate::txn::aftermath::{Aftermath, Named, Sighting};
-use crate::txn::journal::{Record, State, Unreadable, id_of};
+use crate::txn::journal::{Fence, Record, State, Unreadable, id_of};
 use crate::txn::layout::Layout;
 use crate::txn::plan::{Kind, Plan, Shape, Step};
 use crate::txn::stage::{Order, Stage};
@@ -157,6 +157,8 @@ impl Case {
             let Err(error) = stage.finish(step) else { continue };
             // A parent that others use by now is theirs.
             match (step, stage.leftover(&error)) {
+                // The content is there; what can't be found out is which of it is read as old.
+                (Step::LetGoOfPages, _) => tracing::warn!(%error, "cached pages may be left"),
                 (Step::DestroyParent(_), Some(leftover)) => leftovers.push(leftover),
                 _ => return Err(self.unfinished(error.to_string(), Some(error))),
             }
@@ -342,7 +344,10 @@ impl Survey {
             sighting.pinned = settings.own("mountpoint") == Some(&PropertyValue::Text(pin.clone()));
         }
         if let (Some(old), true) = (old, record.fence.is_some()) {
-            sighting.fenced = stage.engine.settings(old)?.readonly;
+            let settings = stage.engine.settings(old)?;
+            // It is put back in two txgs: `off`, and then inherited.
+            let half = record.fence == Some(Fence::Inherited) && settings.own("readonly").is_some();
+            sighting.fenced = settings.readonly || half;
         }
         let look = case.marks.iter().find(|mark| mark.property == LOOK);
         sighting.look = look.is_some();

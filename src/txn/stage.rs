@@ -1,6 +1,7 @@
 //! Carries steps out: turns each step of the plan into one verb of the engine, and keeps account
 //! of what was made, by guid.
 
+use std::os::fd::OwnedFd;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -89,11 +90,17 @@ pub(crate) struct Stage {
     pub(super) base_at: Option<String>,
     /// The leaf of a snapshot of the target that was taken to compare, and its guid.
     pub(super) look: Option<Guid>,
-    /// Files that the workspace has changed in place.
-    pub(super) changed: Vec<PathBuf>,
+    /// The workspace's device, if it is a volume.
+    pub(super) device: Option<OwnedFd>,
+    /// Files that the workspace has changed in place, once that is known.
+    pub(super) changed: Option<Vec<PathBuf>>,
+    /// Whether all of the target's content is replaced, and not only what the workspace has changed.
+    pub(super) replaces: bool,
     /// Files of those that were mapped into memory during the commit.
     pub(crate) stale: Vec<PathBuf>,
     pub(super) on_progress: OnProgress,
+    /// Whether this handle has begun to refuse writes to the target.
+    pub(super) fenced: bool,
     /// Conflicts that the caller has asked to override.
     pub(crate) overridden: Vec<Conflict>,
     pub(crate) mounted: Vec<PathBuf>,
@@ -113,9 +120,12 @@ impl Stage {
             prepared: Vec::new(),
             base_at: None,
             look: None,
-            changed: Vec::new(),
+            device: None,
+            changed: None,
+            replaces: false,
             stale: Vec::new(),
             on_progress: OnProgress::default(),
+            fenced: false,
             overridden: Vec::new(),
             mounted: Vec::new(),
             gap: None,
@@ -265,7 +275,9 @@ impl Stage {
             Step::CloneWorkspace => engine
                 .clone_snapshot(&layout.workspace, &layout.base, &order.properties)
                 .and_then(|()| self.record_workspace()),
-            Step::MountWorkspace => engine.mount_private(&layout.workspace, &order.private_path),
+            Step::MountWorkspace => engine
+                .mount_private(&layout.workspace, &order.private_path)
+                .map(|device| self.device = device),
             Step::SetOwnership => match &order.record.ownership {
                 Some(ids) => engine.set_ownership(&order.private_path, ids),
                 None => Ok(()),
@@ -285,7 +297,10 @@ impl Stage {
             Step::RenameAside => return self.rename_aside(),
             Step::RenameIntoPlace => return self.rename_into_place(),
             Step::SwapMounts => self.swap_mounts(),
-            Step::UnmountWorkspace => engine.unmount_private(&order.private_path),
+            Step::UnmountWorkspace => {
+                drop(self.device.take());
+                engine.unmount_private(&order.private_path)
+            }
             Step::Conclude => self.conclude(),
             Step::ParkPredecessor => self.park_predecessor(),
             Step::DestroyPredecessor => self.destroy_predecessor(),
@@ -454,8 +469,8 @@ impl Stage {
             // Removing a record that isn't there is refused; one that is, is this transaction's.
             Step::WriteRecord => return self.record_is_there() == Some(true),
             Step::PinMountpoint => return self.is_pinned() == Ok(true),
-            // Nobody else can have: it was off before.
-            Step::Fence => return self.order.record.fence.is_some(),
+            // Nobody else can have: it was off just before.
+            Step::Fence => return self.fenced,
             Step::CreateParent(level) => {
                 let marked = self.marked_as_ours(&name);
                 if let (Some(slot), Some(_)) = (self.guids.parents.get_mut(level), marked) {

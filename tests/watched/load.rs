@@ -18,7 +18,7 @@ pub(crate) const ALL: &[&str] = &["read", "read", "read", "read", "hold", "find"
 pub(crate) const READERS: &[&str] = &["read", "read", "read", "read"];
 /// How often a process tells what it has met.
 const TOLD_EVERY: Duration = Duration::from_millis(200);
-/// The longest that a process may take to end.
+/// The longest that a process may take to begin, or to end.
 const PATIENCE: Duration = Duration::from_secs(30);
 
 struct Watcher {
@@ -60,7 +60,16 @@ impl Load {
         self.0.iter_mut().for_each(|watcher| drop(watcher.stdin.take()));
         let mut sum = Tally::default();
         for mut watcher in self.0 {
-            let status = watcher.child.wait()?;
+            let end = Instant::now() + PATIENCE;
+            let status = loop {
+                match watcher.child.try_wait()? {
+                    Some(status) => break status,
+                    None if Instant::now() > end => {
+                        return Err(format!("{} does not end", watcher.role).into());
+                    }
+                    None => thread::sleep(Duration::from_millis(20)),
+                }
+            };
             if watcher.listener.join().is_err() || !status.success() {
                 return Err(format!("the process that is to {}: {status}", watcher.role).into());
             }

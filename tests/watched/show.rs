@@ -76,6 +76,8 @@ fn start(arguments: &[&str]) -> Result<ExitCode> {
 struct Outcome {
     commits: u64,
     refused: u64,
+    /// Commits during which the mount point was bare.
+    gaps: u64,
     tally: Tally,
 }
 
@@ -98,8 +100,10 @@ impl Outcome {
     }
 
     fn is_flawless(&self) -> bool {
-        let Tally { reads, failed, mixed, .. } = self.tally;
-        reads > 0 && self.commits > 0 && (self.refused, failed, mixed) == (0, 0, 0)
+        let Tally { reads, failed, mixed, crossings, .. } = self.tally;
+        // Where no commit fell between two reads of a pass, nothing was put to the test.
+        let tested = reads > 0 && self.commits > 0 && crossings > 0;
+        tested && self.gaps == 0 && (self.refused, failed, mixed) == (0, 0, 0)
     }
 }
 
@@ -146,6 +150,7 @@ fn transactions(commits: u64, reads: u64, strategies: &[Strategy]) -> Result<Out
                     times.push((strategy, start.elapsed()));
                     kept += usize::from(!receipt.leftovers.is_empty());
                     if let Some(gap) = receipt.gap {
+                        outcome.gaps += 1;
                         println!("commit {generation}: the mount point was bare for {gap:?}");
                     }
                 }

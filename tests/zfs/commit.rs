@@ -382,6 +382,24 @@ fn a_write_after_a_read_meanwhile_is_a_conflict() {
 }
 
 /// Reading moves access times, and ZFS counts those as written: mere reading loses nothing.
+/// That doesn't move a file's change time.
+#[test]
+fn a_project_set_meanwhile_is_a_conflict() {
+    for name in ["file", ""] {
+        let scene = Scene::new();
+        let target = scene.dataset("t", &[]);
+        let path = scene.mounted_at(&target).unwrap().join(name);
+        let transaction = scene.begin(&target);
+        fs::write(transaction.path().join("file"), "new").unwrap();
+        scene.pool.zfs(&["project", "-p", "7", path.to_str().unwrap()]);
+        let error = transaction.commit().unwrap_err();
+        let CommitError::Conflict { conflict, transaction } = error else { panic!("{error}") };
+        assert_eq!(conflict, Conflict::Modified { target: target.clone() }, "{name:?}");
+        transaction.rollback().unwrap();
+        scene.end();
+    }
+}
+
 #[test]
 fn a_target_that_was_only_read_meanwhile_leaves_nothing_behind() {
     let scene = Scene::new();

@@ -18,8 +18,8 @@ fn begin(scene: &Scene, target: &DatasetName, strategy: Strategy) -> Transaction
     transaction
 }
 
-/// A writer that appends all the time meets EROFS for a while, and after that none of the lines that
-/// it was told are written is missing: no predecessor had to be kept for them.
+/// Whoever writes during the commit gets EROFS, by an open file as well, and so nothing is written that
+/// would have to be kept.
 #[test]
 fn a_writer_is_refused_for_a_moment_and_nothing_of_its_has_to_be_kept() {
     for strategy in BOTH {
@@ -97,9 +97,29 @@ fn a_target_that_is_mounted_read_only_by_itself_is_not_fenced() {
     let remount = ["-o", "remount,bind,ro"];
     let mut mount = std::process::Command::new("mount");
     assert!(mount.args(remount).arg(&path).status().unwrap().success());
+    let before = State::of(&scene, Identity::Kept);
     let error = begin(&scene, &target, Strategy::InPlace).commit().unwrap_err();
     let CommitError::Unchanged { error, transaction } = error else { panic!("{error}") };
     assert_eq!((error.step, error.errno), (Step::Fence, Errno::ROFS));
     drop(transaction);
+    before.assert_same(&State::of(&scene, Identity::Kept));
     scene.end();
+}
+
+/// A fence that was never set is not taken away.
+#[test]
+fn readonly_that_was_set_meanwhile_is_a_conflict_and_stays() {
+    for strategy in BOTH {
+        let scene = Scene::new();
+        let target = scene.dataset("t", &[]);
+        let transaction = begin(&scene, &target, strategy);
+        scene.pool.zfs(&["set", "readonly=on", target.as_str()]);
+        let error = transaction.commit().unwrap_err();
+        let CommitError::Conflict { conflict, transaction } = error else { panic!("{error}") };
+        assert!(matches!(conflict, Conflict::SettingsChanged { .. }), "{conflict}");
+        assert_eq!(scene.property(&target, "readonly"), ("on".into(), "local".into()));
+        drop(transaction);
+        assert_eq!(scene.property(&target, "readonly"), ("on".into(), "local".into()));
+        scene.end();
+    }
 }

@@ -3,7 +3,7 @@
 use std::fs::{self, File};
 use std::io::Write;
 use std::ops::ControlFlow;
-use std::os::unix::fs::{FileExt, MetadataExt};
+use std::os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt};
 use std::path::PathBuf;
 use std::process::Command;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -14,6 +14,9 @@ use zfs_txn::{
 };
 
 use crate::support::{Identity, Scene, State, run};
+
+/// Linux's `O_TMPFILE`.
+const O_TMPFILE: i32 = 0o20_200_000;
 
 fn begin(scene: &Scene, target: &DatasetName) -> Transaction {
     scene.zfs.transaction(target).strategy(Strategy::InPlace).begin().unwrap()
@@ -160,6 +163,52 @@ fn a_target_that_was_only_read_is_no_conflict() {
     File::open(path.join("sparse")).unwrap().read_exact_at(&mut byte, 10_000_000).unwrap();
     assert_eq!(&byte, b"x");
     assert_eq!(fs::read_to_string(path.join("unchanged")).unwrap(), "x");
+    scene.end();
+}
+
+/// Files without a name are in no comparison of trees, but have the numbers that new files have in the
+/// workspace; the target's list of them would take those away when it is mounted again.
+#[test]
+fn files_without_a_name_in_the_target_take_none_of_the_new_ones_away() {
+    let scene = Scene::new();
+    let target = scene.dataset("t", &[]);
+    let path = scene.mounted_at(&target).unwrap();
+    // The numbers of new files are given out alike from a mount on.
+    scene.pool.reimport();
+    let transaction = begin(&scene, &target);
+    let nameless = |_| {
+        let mut options = File::options();
+        let mut file = options.write(true).custom_flags(O_TMPFILE).open(&path).unwrap();
+        file.write_all(b"nobody's").unwrap();
+        file
+    };
+    let held: Vec<File> = (0..60).map(nameless).collect();
+    for number in 0..60 {
+        fs::write(transaction.path().join(number.to_string()), "ours").unwrap();
+    }
+    let receipt = transaction.commit().unwrap();
+    assert!(receipt.overridden.is_empty() && receipt.leftovers.is_empty(), "{receipt:?}");
+    drop(held);
+    scene.pool.reimport();
+    for number in 0..60 {
+        assert_eq!(fs::read_to_string(path.join(number.to_string())).unwrap(), "ours");
+    }
+    scene.end();
+}
+
+/// A renamed file may have a name at which there is something else in the target.
+#[test]
+fn a_file_may_take_the_name_of_a_link() {
+    let scene = Scene::new();
+    let target = scene.dataset("t", &[]);
+    let path = scene.mounted_at(&target).unwrap();
+    std::os::unix::fs::symlink("file", path.join("current")).unwrap();
+    let transaction = begin(&scene, &target);
+    fs::write(transaction.path().join("file"), "generation 1").unwrap();
+    fs::rename(transaction.path().join("file"), transaction.path().join("current")).unwrap();
+    transaction.commit().unwrap();
+    assert!(!path.join("current").is_symlink());
+    assert_eq!(fs::read_to_string(path.join("current")).unwrap(), "generation 1");
     scene.end();
 }
 

@@ -234,6 +234,8 @@ fn what_is_not_for_volumes_is_refused_at_begin() {
     assert!(matches!(error, BeginError::Volume { .. }), "{error}");
     let error = volume.builder().ownership(Ownership::new().mode(0o600)).begin().unwrap_err();
     assert!(matches!(error, BeginError::OwnershipOfVolume { .. }), "{error}");
+    let error = volume.builder().fence().begin().unwrap_err();
+    assert!(matches!(error, BeginError::FenceOfVolume { .. }), "{error}");
     before.assert_same(&State::of(&volume.scene, Identity::Kept));
     let hidden = volume.scene.name("hidden");
     volume.scene.pool.zfs(&["create", "-V", "1M", "-o", "volmode=none", hidden.as_str()]);

@@ -1,5 +1,6 @@
 //! An engine whose process dies: after a number of effects no call comes back, as after `SIGKILL`.
 
+use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -161,6 +162,7 @@ impl Engine for Mortal {
             fn snapshots_since(dataset: &DatasetName, base: &str) -> Vec<String>;
             fn find_snapshot(parent: &DatasetName, leaf: &str, guid: Guid) -> Option<String>;
             fn differs(one: &SnapshotName, base: &SnapshotName) -> bool;
+            fn differs_in_blocks(one: &SnapshotName, base: &SnapshotName) -> bool;
             fn places(dataset: &DatasetName) -> Vec<Place>;
             fn mount_options(dataset: &DatasetName) -> MountAttrFlags;
             fn mounts_on(place: &Place) -> Vec<PathBuf>;
@@ -188,7 +190,7 @@ impl Engine for Mortal {
             fn fence(name: &DatasetName) -> (), of name.as_str();
             fn unfence(name: &DatasetName, guid: Guid, before: Fence) -> (), of name.as_str();
             fn keep_from_boot_mounts(name: &DatasetName) -> (), of name.as_str();
-            fn mount_private(dataset: &DatasetName, at: &Path) -> (), of dataset.as_str();
+            fn mount_private(dataset: &DatasetName, at: &Path) -> Option<OwnedFd>, of dataset.as_str();
             fn unmount_private(at: &Path) -> (), of text(at);
             fn unmount_stray(place: &Place) -> (), of text(&place.path);
             fn flush(at: &Path) -> (), of text(at);

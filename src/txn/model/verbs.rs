@@ -1,5 +1,6 @@
 //! The verbs of an engine, on the pool in memory.
 
+use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 
 use rustix::mount::MountAttrFlags;
@@ -80,6 +81,11 @@ impl Engine for Memory {
         let pool = self.pool();
         let mut names = pool.children(parent.as_str()).map(|child| format!("{child}@{leaf}"));
         Ok(names.find(|name| pool.is(name, guid)))
+    }
+
+    fn differs_in_blocks(&self, _: &SnapshotName, _: &SnapshotName) -> Result<bool, Fault> {
+        // There are no objects without a name.
+        Ok(false)
     }
 
     fn differs(&self, one: &SnapshotName, base: &SnapshotName) -> Result<bool, Fault> {
@@ -307,11 +313,11 @@ impl Engine for Memory {
         Ok(())
     }
 
-    fn mount_private(&self, dataset: &DatasetName, at: &Path) -> Result<(), Fault> {
+    fn mount_private(&self, dataset: &DatasetName, at: &Path) -> Result<Option<OwnedFd>, Fault> {
         let mut pool = self.pool();
         let guid = pool.dataset(dataset.as_str())?.guid;
         pool.mount(guid, at);
-        Ok(())
+        Ok(None)
     }
 
     fn unmount_private(&self, at: &Path) -> Result<(), Fault> {
