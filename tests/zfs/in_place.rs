@@ -1,5 +1,6 @@
 //! Commits in place: what they change, and what they leave alone (I1, I3, I6, I8).
 
+use std::collections::HashMap;
 use std::fs::{self, File};
 use std::io::Write;
 use std::ops::ControlFlow;
@@ -166,32 +167,37 @@ fn a_target_that_was_only_read_is_no_conflict() {
     scene.end();
 }
 
-/// Files without a name are in no comparison of trees, but have the numbers that new files have in the
-/// workspace; the target's list of them would take those away when it is mounted again.
+/// Files without a name are in no comparison of trees, but have numbers that new files have in the
+/// workspace, and the target has a list of them to be freed.
 #[test]
 fn files_without_a_name_in_the_target_take_none_of_the_new_ones_away() {
     let scene = Scene::new();
     let target = scene.dataset("t", &[]);
     let path = scene.mounted_at(&target).unwrap();
-    // The numbers of new files are given out alike from a mount on.
-    scene.pool.reimport();
     let transaction = begin(&scene, &target);
+    let name = |number: usize| number.to_string();
+    let ours: HashMap<u64, usize> = (0..300)
+        .map(|number| {
+            let file = transaction.path().join(name(number));
+            fs::write(&file, "ours").unwrap();
+            (fs::metadata(file).unwrap().ino(), number)
+        })
+        .collect();
     let nameless = |_| {
         let mut options = File::options();
         let mut file = options.write(true).custom_flags(O_TMPFILE).open(&path).unwrap();
         file.write_all(b"nobody's").unwrap();
         file
     };
-    let held: Vec<File> = (0..60).map(nameless).collect();
-    for number in 0..60 {
-        fs::write(transaction.path().join(number.to_string()), "ours").unwrap();
-    }
+    let held: Vec<File> = (0..600).map(nameless).collect();
+    let same = held.iter().filter(|file| ours.contains_key(&file.metadata().unwrap().ino()));
+    assert!(same.count() > 0, "no number was given out twice");
     let receipt = transaction.commit().unwrap();
     assert!(receipt.overridden.is_empty() && receipt.leftovers.is_empty(), "{receipt:?}");
     drop(held);
     scene.pool.reimport();
-    for number in 0..60 {
-        assert_eq!(fs::read_to_string(path.join(number.to_string())).unwrap(), "ours");
+    for number in ours.into_values() {
+        assert_eq!(fs::read_to_string(path.join(name(number))).unwrap(), "ours");
     }
     scene.end();
 }
