@@ -83,7 +83,9 @@ fn every_line_is_kept(strategy: Strategy) {
                 }
                 // The path is without a mount for a moment: what is written then is not in ZFS.
                 let Ok(mut file) = fs::File::options().append(true).open(&path) else { continue };
-                if writeln!(file, "{number}").is_ok() && file.sync_all().is_ok() {
+                // In one call: a number whose line's end is refused would be the begin of the next.
+                let line = format!("{number}\n");
+                if file.write_all(line.as_bytes()).is_ok() && file.sync_all().is_ok() {
                     written.push(number.to_string());
                 }
                 std::thread::sleep(std::time::Duration::from_millis(5));
@@ -158,7 +160,10 @@ fn nothing_leaks_in_the_process() {
     let round = |target: &DatasetName, number: usize, commit: bool| {
         let strategy = [Strategy::Promote, Strategy::InPlace][number % 2];
         let transaction = scene.zfs.transaction(target).strategy(strategy).begin().unwrap();
-        fs::write(transaction.path().join("file"), "x").unwrap();
+        if let Err(error) = fs::write(transaction.path().join("file"), "x") {
+            let mounts: Vec<_> = crate::support::mounts_of(target.as_str());
+            panic!("{number} {transaction:?}: {error}; {mounts:?}");
+        }
         if commit {
             assert!(transaction.commit().unwrap().leftovers.is_empty());
         } else {
