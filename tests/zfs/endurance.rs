@@ -189,10 +189,18 @@ fn nothing_leaks_in_the_process() {
     let mounts =
         || mount_lines().iter().filter(|line| line.join(" ").contains(scene.pool.name())).count();
     let mounted = mounts();
+    std::thread::sleep(std::time::Duration::from_secs(1));
     let before = possessions();
     rounds(rollbacks, false);
     rounds(commits, true);
-    let after = possessions();
+    // A scope waits for its threads' work; they themselves may take a moment more to end.
+    let after = (0..100)
+        .map(|_| {
+            std::thread::sleep(std::time::Duration::from_millis(20));
+            possessions()
+        })
+        .find(|after| (after.0, after.1) == (before.0, before.1))
+        .unwrap_or_else(possessions);
     println!(
         "I9: {rollbacks} rollbacks, {commits} commits: (fds, threads, KiB) {before:?} -> {after:?}"
     );
