@@ -5,7 +5,7 @@
 -- (the guid of the clone's origin, which has to be the head's), since (a snapshot's full name;
 -- none: the head may have been changed), property and record.
 -- Returns a verdict: "replaced", "written", "newer" or "busy" (with the snapshot), or "done", with the error
--- number and the snapshots in the way.
+-- number and the snapshots or bookmarks in the way.
 args = ...
 
 function is(name, guid)
@@ -58,6 +58,17 @@ if args["since"] then
     written = zfs.get_prop(head, "written@" .. args["since"])
     if written ~= 0 then
         return { verdict = "written" }
+    end
+end
+-- The kernel moves the head's bookmarks without a look at the clone's, and panics where it has one of
+-- the same name: dsl_dataset_promote_check looks at those of the origin, a snapshot, which has none.
+own = {}
+for bookmark in zfs.list.bookmarks(clone) do
+    own[string.sub(bookmark, #clone + 1)] = true
+end
+for bookmark in zfs.list.bookmarks(head) do
+    if own[string.sub(bookmark, #head + 1)] then
+        return { verdict = "done", errno = 17, conflicts = { bookmark } }
     end
 end
 errno, conflicts = zfs.sync.promote(clone)

@@ -4,7 +4,9 @@ use std::fs;
 use std::os::unix::fs::{MetadataExt, symlink};
 use std::process::Command;
 
-use zfs_txn::{CommitError, Conflict, Keeps, Kind, OnConflict, Ownership, Snapshot, Zfs};
+use zfs_txn::{
+    CommitError, Conflict, Errno, Keeps, Kind, OnConflict, Ownership, Snapshot, Step, Zfs,
+};
 
 use crate::support::{Identity, Scene, State};
 
@@ -561,4 +563,27 @@ fn a_predecessor_that_was_promoted_by_hand_is_not_swept() {
     assert_eq!((recovery.finished.len(), recovery.unfinished.len()), (0, 1), "{recovery:?}");
     scene.pool.zfs(&["list", &kept]);
     scene.pool.cleanup();
+}
+
+/// The kernel would panic: it moves the target's bookmarks to the workspace without a look at those
+/// that it has.
+#[test]
+fn a_bookmark_of_the_workspace_by_the_name_of_one_of_the_targets_is_refused() {
+    let scene = Scene::new();
+    let target = scene.dataset("t", &[]);
+    scene.pool.zfs(&["snapshot", &format!("{target}@daily")]);
+    scene.pool.zfs(&["bookmark", &format!("{target}@daily"), &format!("{target}#daily")]);
+    let transaction = scene.begin(&target);
+    let workspace = format!("{target}-txn-{}", transaction.id());
+    scene.pool.zfs(&["snapshot", &format!("{workspace}@mine")]);
+    scene.pool.zfs(&["bookmark", &format!("{workspace}@mine"), &format!("{workspace}#daily")]);
+    let error = transaction.commit().unwrap_err();
+    let CommitError::Unchanged { transaction, error, .. } = error else { panic!("{error}") };
+    assert_eq!((error.step, error.errno), (Step::Promote, Errno::EXIST));
+    assert!(error.to_string().contains(&format!("{target}#daily")), "{error}");
+    // Once it is gone, the commit goes through.
+    scene.pool.zfs(&["destroy", &format!("{workspace}#daily")]);
+    transaction.commit().unwrap();
+    scene.pool.zfs(&["list", "-t", "bookmark", &format!("{target}#daily")]);
+    scene.end();
 }
