@@ -72,6 +72,8 @@ const FUNCTIONS: &[&str] = &[
     "zfs_get_fsacl",
     "zfs_set_fsacl",
     "zfs_show_diffs",
+    "zfs_prop_get_written_int",
+    "zfs_prop_inherit",
     // shim.c
     "zfs_txn_.*",
 ];

@@ -64,6 +64,8 @@ pub(crate) struct Promotion<'a> {
     pub(crate) since: Option<&'a str>,
     /// What is written onto the base in the same txg: property and value.
     pub(crate) record: (&'a str, &'a str),
+    /// Whether it undoes another promotion, so that the record may know less than before.
+    pub(crate) undoes: bool,
 }
 
 /// What a promotion came to.
@@ -213,7 +215,7 @@ pub(crate) struct Settings {
     pub(crate) snapshot_devices: bool,
     /// False where it is encrypted and its key is not loaded.
     pub(crate) key_loaded: bool,
-    /// Whether `zoned=on` applies, inherited or not.
+    /// Whether it belongs to a container (`zoned=on`, inherited or not), and not to this process's.
     pub(crate) zoned: bool,
     /// The path at which a boot mounts it, without an alternate root of the pool.
     pub(crate) claim: Option<String>,
@@ -279,6 +281,21 @@ impl Settings {
             None => {}
         }
         self
+    }
+
+    /// Whether these have this fingerprint, or had it until the dataset `gave_up` its claim by
+    /// `canmount=noauto`.
+    pub(crate) fn had_fingerprint(&self, fingerprint: u64, gave_up: bool) -> bool {
+        let with = |canmount: Option<u64>| {
+            let mut before = self.clone();
+            before.own.retain(|(name, _)| name != "canmount");
+            let own = canmount.map(|value| ("canmount".to_owned(), PropertyValue::Number(value)));
+            before.own.extend(own);
+            before.own.sort_by(|(one, _), (other, _)| one.cmp(other));
+            before.fingerprint() == fingerprint
+        };
+        let noauto = self.own("canmount") == Some(&PropertyValue::Number(2));
+        self.fingerprint() == fingerprint || gave_up && noauto && (with(None) || with(Some(1)))
     }
 
     /// A number that changes with whatever a commit would put back to the old.
@@ -348,6 +365,9 @@ pub(crate) enum Attached {
 /// [`Errno::STALE`] where it doesn't fit (I5). Destroying what is gone is a success.
 pub(crate) trait Engine: Send + Sync + fmt::Debug {
     // Questions.
+    /// Whether this process may run channel programs on the pool of `dataset`. Else a verb that has
+    /// several effects has them one after the other.
+    fn runs_programs(&self, dataset: &DatasetName) -> Result<bool, Fault>;
     /// This crate's own user properties.
     fn journal(&self, scope: Scope<'_>) -> Result<Vec<Entry>, Fault>;
     fn facts(&self, name: &str) -> Result<Option<Facts>, Fault>;
@@ -438,6 +458,9 @@ pub(crate) trait Engine: Send + Sync + fmt::Debug {
     fn unmount_private(&self, at: &Path) -> Result<(), Fault>;
     /// Takes a mount of `dataset` away that nobody asked for, and its directory if it is empty.
     fn unmount_stray(&self, place: &Place) -> Result<(), Fault>;
+    /// The same for a mount of `dataset` that somebody may have begun to use: what has anything in it
+    /// stays.
+    fn unmount_unused(&self, dataset: &DatasetName, place: &Place) -> Result<(), Fault>;
     fn flush(&self, at: &Path) -> Result<(), Fault>;
     /// Files of `dataset`, below its root, that are other than in `from`, though they are the same
     /// files: `to` is a snapshot of it, `from` one of it or its origin. Nothing where one of the

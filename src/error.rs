@@ -194,7 +194,7 @@ pub enum BeginError {
         /// The target.
         target: DatasetName,
     },
-    /// The target has `zoned=on`: it belongs to a container or jail.
+    /// The target has `zoned=on`: it belongs to a container or jail, and this process is not in one.
     #[error("{target} has zoned=on: it is a container's, which alone may change it")]
     Zoned {
         /// The target.

@@ -1,12 +1,12 @@
 //! The engine on real ZFS: each verb is one call of libzfs_core, libzfs or the mount API.
 
 mod in_place;
+pub(crate) mod plain;
 
 use std::fmt;
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
-use std::thread::sleep;
-use std::time::Duration;
+use std::sync::OnceLock;
 
 use rustix::mount::MountAttrFlags;
 
@@ -23,11 +23,15 @@ use crate::ffi::nvlist::{NvError, NvList, NvRef, Value};
 use crate::mount;
 use crate::name::{DatasetName, SnapshotName};
 use crate::ownership::Ids;
+use crate::patience::patiently;
 use crate::receipt::{ElsewhereMount, Guid};
 use crate::stream;
 use crate::transfer::{self, Route};
 use crate::txn::journal::Fence;
+use crate::txn::plan::GATE_OF_PLAIN_CALLS;
 use crate::volume;
+
+use plain::Plain;
 
 const FACTS: &str = include_str!("program/facts.lua");
 const JOURNAL: &str = include_str!("program/journal.lua");
@@ -53,10 +57,6 @@ const KEY_UNAVAILABLE: u64 = 1;
 
 /// For programs that list snapshots: ten times the default instructions, enough for some 100,000.
 const LARGE: ProgramLimits = ProgramLimits { instructions: 100_000_000, memory: 32 << 20 };
-
-/// How long to wait for readers that are about to close a file, and for another's receive: in steps that
-/// double, 2 s in all.
-const BUSY_WAITS_MS: [u64; 11] = [1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024];
 
 /// What this crate writes about transactions is none of a dataset's settings.
 const OWN_PROPERTIES: &str = "zfs-txn:";
@@ -109,6 +109,8 @@ impl From<rustix::io::Errno> for Fault {
 pub(crate) struct Kernel {
     lzc: Lzc,
     libzfs: LibZfs,
+    /// Whether this process may run channel programs, once that is known.
+    programs: OnceLock<bool>,
 }
 
 impl fmt::Debug for Kernel {
@@ -120,7 +122,30 @@ impl fmt::Debug for Kernel {
 impl Kernel {
     pub(crate) fn open() -> Result<Self, Fault> {
         let lzc = Lzc::open()?;
-        Ok(Self { lzc, libzfs: LibZfs::open(lzc)? })
+        Ok(Self { lzc, libzfs: LibZfs::open(lzc)?, programs: OnceLock::new() })
+    }
+
+    /// As for whom ZFS lets run no channel programs.
+    #[cfg(test)]
+    pub(crate) fn open_plain() -> Result<Self, Fault> {
+        Ok(Self { programs: OnceLock::from(false), ..Self::open()? })
+    }
+
+    /// The way without channel programs, for whom ZFS lets run none. The permission is that of a
+    /// process, not of a pool.
+    fn plain(&self, name: &str) -> Result<Option<Plain>, Fault> {
+        let plain = Plain { lzc: self.lzc, libzfs: self.libzfs };
+        if let Some(runs) = self.programs.get() {
+            return Ok((!runs).then_some(plain));
+        }
+        let runs = match self.program(name, "return 0", &NvList::new()?, ProgramMode::NoSync) {
+            Ok(_) => true,
+            Err(Fault { errno: Errno::PERM | Errno::ACCES, .. }) => false,
+            // Such as a pool that doesn't exist: whoever asks has to say so in other words.
+            Err(_) => return Ok(None),
+        };
+        let runs = *self.programs.get_or_init(|| runs);
+        Ok((!runs).then_some(plain))
     }
 
     fn program(
@@ -157,10 +182,7 @@ impl Kernel {
         text: &str,
         args: impl Fn() -> Result<NvList, NvError>,
     ) -> Result<bool, Fault> {
-        patiently(
-            || self.act(name, guid, text, args()?),
-            |result| matches!(result, Err(Fault { errno: Errno::BUSY, .. })),
-        )
+        patiently(|| self.act(name, guid, text, args()?), is_busy)
     }
 
     fn is_volume(&self, dataset: &DatasetName) -> Result<bool, Fault> {
@@ -179,20 +201,20 @@ impl Kernel {
     }
 }
 
-/// Calls again for a while, as long as the result says busy.
-fn patiently<T>(mut call: impl FnMut() -> T, busy: impl Fn(&T) -> bool) -> T {
-    for wait in BUSY_WAITS_MS {
-        let result = call();
-        if !busy(&result) {
-            return result;
-        }
-        sleep(Duration::from_millis(wait));
-    }
-    call()
+fn is_busy(result: &Result<bool, Fault>) -> bool {
+    matches!(result, Err(Fault { errno: Errno::BUSY, .. }))
 }
 
 impl Engine for Kernel {
+    fn runs_programs(&self, dataset: &DatasetName) -> Result<bool, Fault> {
+        Ok(self.plain(dataset.as_str())?.is_none())
+    }
+
     fn journal(&self, scope: Scope<'_>) -> Result<Vec<Entry>, Fault> {
+        let (Scope::Below(about) | Scope::Target { target: about, .. }) = scope;
+        if let Some(plain) = self.plain(about.as_str())? {
+            return plain.journal(scope);
+        }
         let mut args = NvList::new()?;
         let name = match scope {
             Scope::Below(dataset) => {
@@ -225,6 +247,9 @@ impl Engine for Kernel {
     }
 
     fn facts(&self, name: &str) -> Result<Option<Facts>, Fault> {
+        if let Some(plain) = self.plain(name)? {
+            return plain.facts(name);
+        }
         let mut args = NvList::new()?;
         args.add_str("name", name)?;
         let out = self.program(name, FACTS, &args, ProgramMode::NoSync)?;
@@ -243,6 +268,9 @@ impl Engine for Kernel {
     }
 
     fn longest_snapshot(&self, dataset: &DatasetName) -> Result<usize, Fault> {
+        if let Some(plain) = self.plain(dataset.as_str())? {
+            return plain.longest_snapshot(dataset.as_str());
+        }
         let mut args = NvList::new()?;
         args.add_str("name", dataset.as_str())?;
         let out = self.program(dataset.as_str(), LONGEST_SNAPSHOT, &args, ProgramMode::NoSync)?;
@@ -278,7 +306,9 @@ impl Engine for Kernel {
             Err(_) => None,
         };
         let canmount_on = number(props.view(), "canmount").unwrap_or(1) == 1;
-        let zoned = number(props.view(), "zoned").unwrap_or(0) == 1;
+        // Who may run programs is in no container.
+        let zoned = number(props.view(), "zoned").unwrap_or(0) == 1
+            && self.plain(dataset.as_str())?.is_none();
         let claim = (canmount_on && !zoned).then(|| mountpoint(props.view(), dataset)).flatten();
         Ok(Settings {
             own: own_properties,
@@ -297,6 +327,9 @@ impl Engine for Kernel {
     }
 
     fn snapshots_since(&self, dataset: &DatasetName, base: &str) -> Result<Vec<String>, Fault> {
+        if let Some(plain) = self.plain(dataset.as_str())? {
+            return plain.snapshots_since(dataset.as_str(), base);
+        }
         let mut args = NvList::new()?;
         args.add_str("name", dataset.as_str())?;
         args.add_str("base", base)?;
@@ -318,6 +351,9 @@ impl Engine for Kernel {
         leaf: &str,
         guid: Guid,
     ) -> Result<Option<String>, Fault> {
+        if let Some(plain) = self.plain(parent.as_str())? {
+            return plain.find_snapshot(parent.as_str(), leaf, guid);
+        }
         let mut args = NvList::new()?;
         args.add_str("parent", parent.as_str())?;
         args.add_str("leaf", leaf)?;
@@ -403,8 +439,11 @@ impl Engine for Kernel {
     }
 
     fn promote(&self, promotion: Promotion<'_>) -> Result<Promoted, Fault> {
-        let Promotion { clone, head, head_origin, base, since, record: (property, record) } =
-            promotion;
+        if let Some(plain) = self.plain(promotion.clone.name.as_str())? {
+            return plain.promote(promotion);
+        }
+        let Promotion { clone, head, head_origin, base, since, record, undoes: _ } = promotion;
+        let (property, record) = record;
         let mut args = NvList::new()?;
         add_known(&mut args, "clone", clone)?;
         add_known(&mut args, "head", head)?;
@@ -457,7 +496,15 @@ impl Engine for Kernel {
                 args.add_i64("since_guid", lua_guid(guid))?;
             }
         }
+        let plain = match gate.contains(&GATE_OF_PLAIN_CALLS) {
+            // No program can open it: what was begun with plain calls ends with them.
+            true => Some(Plain { lzc: self.lzc, libzfs: self.libzfs }),
+            false => self.plain(target.name.as_str())?,
+        };
         let call = || -> Result<Concluded, Fault> {
+            if let Some(plain) = plain {
+                return plain.conclude(conclusion);
+            }
             let out = self.program(target.name.as_str(), CONCLUDE, &args, ProgramMode::Sync)?;
             let out = out.list("return")?;
             let errno = out.i64("errno")?;
@@ -480,7 +527,10 @@ impl Engine for Kernel {
     }
 
     fn stage(&self, staging: Staging<'_>) -> Result<Staged, Fault> {
-        self.stage_change(staging)
+        match self.plain(staging.target.name.as_str())? {
+            Some(plain) => plain.stage(staging),
+            None => self.stage_change(staging),
+        }
     }
 
     fn stream_length(&self, route: Route<'_>) -> Result<u64, Fault> {
@@ -492,7 +542,10 @@ impl Engine for Kernel {
     }
 
     fn conclude_in_place(&self, end: InPlaceEnd<'_>) -> Result<Option<Errno>, Fault> {
-        self.end_in_place(end)
+        let Some(plain) = self.plain(end.target.name.as_str())? else {
+            return self.end_in_place(end);
+        };
+        patiently(|| plain.conclude_in_place(end), |result| matches!(result, Ok(Some(Errno::BUSY))))
     }
 
     fn changed_in_place(
@@ -523,6 +576,10 @@ impl Engine for Kernel {
         old: Option<&str>,
         new: Option<&str>,
     ) -> Result<(), Fault> {
+        if let Some(plain) = self.plain(carrier)? {
+            let there = plain.write_record((carrier, guid), property, old, new)?;
+            return if there { Ok(()) } else { Err(Errno::NOENT.into()) };
+        }
         let mut args = NvList::new()?;
         args.add_str("property", property)?;
         for (role, value) in [("old", old), ("new", new)] {
@@ -541,7 +598,10 @@ impl Engine for Kernel {
     }
 
     fn destroy(&self, name: &str, guid: Guid) -> Result<bool, Fault> {
-        self.destroy_patiently(name, guid, DESTROY, NvList::new)
+        match self.plain(name)? {
+            Some(plain) => patiently(|| plain.destroy(name, guid, None), is_busy),
+            None => self.destroy_patiently(name, guid, DESTROY, NvList::new),
+        }
     }
 
     fn destroy_unchanged(
@@ -557,7 +617,12 @@ impl Engine for Kernel {
             Ok(args)
         };
         // A snapshot of its own is gone after the first try.
-        if since.starts_with(&format!("{name}@")) {
+        let once = since.starts_with(&format!("{name}@"));
+        if let Some(plain) = self.plain(name)? {
+            let call = || plain.destroy(name, guid, Some((since, since_guid)));
+            return if once { call() } else { patiently(call, is_busy) };
+        }
+        if once {
             return self.act(name, guid, DESTROY, args()?);
         }
         self.destroy_patiently(name, guid, DESTROY, args)
@@ -569,6 +634,10 @@ impl Engine for Kernel {
         guid: Guid,
         origin: Option<Guid>,
     ) -> Result<bool, Fault> {
+        if let Some(plain) = self.plain(name.as_str())? {
+            let call = || plain.destroy_workspace(name.as_str(), guid, origin);
+            return patiently(call, is_busy);
+        }
         self.destroy_patiently(name.as_str(), guid, DESTROY_WORKSPACE, || {
             let mut args = NvList::new()?;
             args.add_i64("origin", origin.map_or(0, lua_guid))?;
@@ -577,9 +646,15 @@ impl Engine for Kernel {
     }
 
     fn inherit(&self, name: &DatasetName, guid: Guid, properties: &[&str]) -> Result<(), Fault> {
-        let mut args = NvList::new()?;
-        args.add_str_array("properties", properties)?;
-        match self.act(name.as_str(), guid, INHERIT, args)? {
+        let there = match self.plain(name.as_str())? {
+            Some(plain) => plain.inherit(name.as_str(), guid, properties)?,
+            None => {
+                let mut args = NvList::new()?;
+                args.add_str_array("properties", properties)?;
+                self.act(name.as_str(), guid, INHERIT, args)?
+            }
+        };
+        match there {
             true => Ok(()),
             false => Err(Errno::NOENT.into()),
         }
@@ -637,6 +712,16 @@ impl Engine for Kernel {
         mount::detach(&place.path)?;
         // Made for that mount; what has anything in it is somebody else's.
         let _ = std::fs::remove_dir(&place.path);
+        Ok(())
+    }
+
+    fn unmount_unused(&self, dataset: &DatasetName, place: &Place) -> Result<(), Fault> {
+        if mount::take_away_empty(&place.path)? {
+            let _ = std::fs::remove_dir(&place.path);
+        } else if mount::places(&mount::table()?, dataset.as_str()).is_empty() {
+            // Something came in at the last moment.
+            mount::attach(&mount::detached(dataset.as_str(), place.options)?, &place.path)?;
+        }
         Ok(())
     }
 

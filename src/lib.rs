@@ -57,6 +57,7 @@ mod mount;
 mod name;
 mod owner;
 mod ownership;
+mod patience;
 mod receipt;
 mod recovery;
 mod stream;

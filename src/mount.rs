@@ -8,12 +8,14 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::fs::DirBuilderExt;
 use std::path::Path;
 
-use rustix::fs::{CWD, FileType, Mode, OFlags, fstat, fsync, open, syncfs};
+use rustix::fs::{CWD, Dir, FileType, Mode, OFlags, fstat, fsync, open, syncfs};
 use rustix::io::Errno;
 use rustix::mount::{
     FsMountFlags, FsOpenFlags, MountAttrFlags, MoveMountFlags, UnmountFlags, fsconfig_create,
     fsconfig_set_flag, fsconfig_set_string, fsmount, fsopen, move_mount, unmount,
 };
+
+use crate::patience::patiently;
 
 mod elsewhere;
 mod swap;
@@ -24,7 +26,15 @@ pub(crate) use swap::{prepare, put, topmost};
 pub(crate) use table::{below, mounted_on, places, table};
 
 /// A new mount of `dataset` that is attached nowhere.
+///
+/// Waits a little where the kernel says `EBUSY`: it does so, too, when it takes the dataset for another
+/// one that is received into or unmounted at this moment, and had its objset at the same address
+/// (`zpl_test_super` and what follows it).
 pub(crate) fn detached(dataset: &str, options: MountAttrFlags) -> Result<OwnedFd, Errno> {
+    patiently(|| new_mount(dataset, options), |result| matches!(result, Err(Errno::BUSY)))
+}
+
+fn new_mount(dataset: &str, options: MountAttrFlags) -> Result<OwnedFd, Errno> {
     let context = fsopen("zfs", FsOpenFlags::FSOPEN_CLOEXEC)?;
     fsconfig_set_string(context.as_fd(), "source", dataset)?;
     // Read-only is an option of the mount alone, so that another mount of the dataset may be
@@ -48,6 +58,27 @@ pub(crate) fn attach(mount: &OwnedFd, path: &Path) -> Result<(), Errno> {
 /// usable until they are closed.
 pub(crate) fn detach(path: &Path) -> Result<(), Errno> {
     unmount(path, UnmountFlags::DETACH | UnmountFlags::NOFOLLOW)
+}
+
+/// Takes the topmost mount at `path` away if its root is an empty directory; says whether it was, before
+/// and after.
+pub(crate) fn take_away_empty(path: &Path) -> Result<bool, Errno> {
+    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC | OFlags::NOFOLLOW;
+    let root = open(path, flags, Mode::empty())?;
+    if !is_empty(&root)? {
+        return Ok(false);
+    }
+    detach(path)?;
+    is_empty(&root)
+}
+
+fn is_empty(directory: &OwnedFd) -> Result<bool, Errno> {
+    for entry in Dir::read_from(directory)? {
+        if ![c".", c".."].contains(&entry?.file_name()) {
+            return Ok(false);
+        }
+    }
+    Ok(true)
 }
 
 /// Makes the directory for a private mount, where only this user looks.

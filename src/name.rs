@@ -311,6 +311,13 @@ macro_rules! shown_as_str {
 }
 shown_as_str!(DatasetName, SnapshotName, BookmarkName);
 
+/// Whether a snapshot has the name of one that transactions take for themselves: it comes and goes
+/// with them.
+pub(crate) fn is_of_a_transaction(name: &str) -> bool {
+    let Some((_, id)) = name.rsplit_once("@txn-") else { return false };
+    id.strip_suffix("-look").unwrap_or(id).parse::<TransactionId>().is_ok()
+}
+
 #[cfg(test)]
 mod on_zfs;
 

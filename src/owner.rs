@@ -12,6 +12,9 @@ use crate::name::TransactionId;
 /// Stands for the boot of a process that can't tell which one it is. No boot's real id.
 const UNKNOWN_BOOT: &str = "-";
 
+/// The number of the pid namespace from which all processes are seen (`PROC_PID_INIT_INO`).
+const INITIAL_PID_NAMESPACE: u64 = 0xefff_fffc;
+
 /// A process, told from all that ran before it, on this host or another.
 ///
 /// As text it is `boot/pid-namespace/time-namespace/pid/start`.
@@ -55,6 +58,11 @@ impl Owner {
         })
     }
 
+    /// The process's number in its own namespace.
+    pub(crate) fn pid(&self) -> u32 {
+        self.pid
+    }
+
     /// What became of this owner of the transaction `id`.
     ///
     /// **Another boot means dead**, on this host or another: the pool is imported here, so who had
@@ -62,11 +70,6 @@ impl Owner {
     /// any case; the pool property `multihost=on` guards against that.
     ///
     /// A process that has replaced its program (`exec`) counts as alive until it ends.
-    /// The process's number in its own namespace.
-    pub(crate) fn pid(&self) -> u32 {
-        self.pid
-    }
-
     pub(crate) fn fate(&self, id: TransactionId) -> Fate {
         let Ok(here) = Self::this_process() else {
             return Fate::Unknown;
@@ -74,6 +77,10 @@ impl Owner {
         if self.boot != here.boot {
             let known = self.boot != UNKNOWN_BOOT && here.boot != UNKNOWN_BOOT;
             return if known { Fate::Dead } else { Fate::Unknown };
+        }
+        if self.pid_namespace != here.pid_namespace && here.pid_namespace == INITIAL_PID_NAMESPACE {
+            // A container, seen from its host. No process can come into a namespace that has none.
+            return if has_ended(self.pid_namespace) { Fate::Dead } else { Fate::Unknown };
         }
         if (self.pid_namespace, self.time_namespace) != (here.pid_namespace, here.time_namespace) {
             return Fate::Unknown;
@@ -116,6 +123,31 @@ fn boot() -> Result<String, Errno> {
 fn is_boot(text: &str) -> bool {
     let allowed = |c: char| c.is_ascii_hexdigit() || c == '-';
     (1..=64).contains(&text.len()) && text.chars().all(allowed)
+}
+
+/// Whether no process is in a pid namespace any more; asked from the initial one. What can't be seen
+/// counts as there.
+fn has_ended(pid_namespace: u64) -> bool {
+    let namespace = |pid: &str| rustix::fs::stat(format!("/proc/{pid}/ns/pid"));
+    // Where `/proc` hides others' processes, or is another namespace's, it hides this one.
+    if !namespace("1").is_ok_and(|stat| stat.st_ino == INITIAL_PID_NAMESPACE) {
+        return false;
+    }
+    let Ok(entries) = std::fs::read_dir("/proc") else { return false };
+    for entry in entries {
+        let Ok(entry) = entry else { return false };
+        let name = entry.file_name();
+        let Some(pid) = name.to_str().filter(|name| name.bytes().all(|b| b.is_ascii_digit()))
+        else {
+            continue;
+        };
+        match namespace(pid) {
+            Ok(stat) if stat.st_ino == pid_namespace => return false,
+            Ok(_) | Err(Errno::NOENT | Errno::SRCH) => {}
+            Err(_) => return false,
+        }
+    }
+    true
 }
 
 /// Whether there is such a process, even if `/proc` hides it (`hidepid`).

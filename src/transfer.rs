@@ -53,7 +53,7 @@ pub(crate) fn carry(lzc: Lzc, route: Route<'_>, watch: Watch<'_>) -> Result<(), 
         let (from_send, into_send) = pipe()?;
         let (from_pump, into_pump) = pipe()?;
         let cancelled = &cancelled;
-        let pump = start_apart(scope, (from_send, into_pump), move |pipes| {
+        let pump = start_apart(scope, [from_send, into_pump], move |pipes| {
             let rebase = match (route.onto, route.from) {
                 (None, _) => return move_pages(&pipes, cancelled, &passed),
                 (Some(guid), Some(_)) => Rebase::new(guid.0),
@@ -95,9 +95,7 @@ pub(crate) fn look(
 ) -> Result<bool, Fault> {
     thread::scope(|scope| {
         let (reader, writer) = pipe()?;
-        let spare = reader.try_clone().map_err(|_| Fault::from(Errno::AGAIN))?;
-        let found = start_apart(scope, (reader, spare), move |(reader, spare)| {
-            drop(spare);
+        let found = start_apart(scope, [reader], move |[reader]| {
             // Closes the pipe, and with it ends the sending of the rest.
             look(File::from(reader)).map_err(|_| Errno::IO.into())
         })?;
@@ -142,7 +140,7 @@ impl Drop for CancelOnDrop<'_> {
 
 /// Moves the stream as it is.
 fn move_pages(
-    (reader, writer): &(OwnedFd, OwnedFd),
+    [reader, writer]: &[OwnedFd; 2],
     cancelled: &AtomicBool,
     passed: &Sender<u64>,
 ) -> Result<(), Fault> {
@@ -162,7 +160,7 @@ fn move_pages(
 
 /// Moves the stream and makes it start from another snapshot.
 fn rewrite(
-    (reader, writer): (OwnedFd, OwnedFd),
+    [reader, writer]: [OwnedFd; 2],
     mut rebase: Rebase,
     cancelled: &AtomicBool,
     passed: &Sender<u64>,
@@ -209,7 +207,7 @@ mod tests {
     fn all_is_moved_and_counted() {
         let (reader, writer) = pipe().unwrap();
         let (passed, counts) = channel();
-        move_pages(&(filled(&[7; 10_000]), writer), &AtomicBool::new(false), &passed).unwrap();
+        move_pages(&[filled(&[7; 10_000]), writer], &AtomicBool::new(false), &passed).unwrap();
         let mut out = Vec::new();
         File::from(reader).read_to_end(&mut out).unwrap_or_default();
         assert_eq!((out, counts.try_iter().last()), (vec![7; 10_000], Some(10_000)));
@@ -230,7 +228,7 @@ mod tests {
         tell(&counts, &mut watch, &cancelled);
         assert_eq!(seen, [2]);
         let (passed, _counts) = channel();
-        let pipes = (filled(&[7; 10]), writer);
+        let pipes = [filled(&[7; 10]), writer];
         move_pages(&pipes, &cancelled, &passed).unwrap();
         drop(pipes);
         let mut out = Vec::new();
@@ -253,7 +251,7 @@ mod tests {
         let (reader, writer) = pipe().unwrap();
         drop(reader);
         let (passed, _counts) = channel();
-        let moved = move_pages(&(filled(&[7; 10]), writer), &AtomicBool::new(false), &passed);
+        let moved = move_pages(&[filled(&[7; 10]), writer], &AtomicBool::new(false), &passed);
         assert_eq!(moved.unwrap_err().errno, Errno::PIPE);
     }
 }

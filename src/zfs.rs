@@ -23,7 +23,7 @@ use crate::txn::recover::{Case, cases};
 use crate::txn::stage::Order;
 
 /// Where private mounts are attached: a directory that doesn't survive a reboot, as mounts don't.
-const PRIVATE_ROOT: &str = "/run/zfs-txn";
+pub(crate) const PRIVATE_ROOT: &str = "/run/zfs-txn";
 
 /// How long begin waits for another commit that is swapping names at this moment, 1.5 s in all.
 const COMMIT_WAITS_MS: [u64; 5] = [50, 100, 200, 400, 800];
@@ -45,7 +45,7 @@ impl Zfs {
     /// When the kernel module isn't loaded, or `/dev/zfs` may not be opened.
     ///
     /// # Privileges
-    /// None here; [`TransactionBuilder::begin`] needs `CAP_SYS_ADMIN`.
+    /// None here, beyond opening `/dev/zfs`; [`TransactionBuilder::begin`] needs `CAP_SYS_ADMIN`.
     pub fn open() -> Result<Self, OpenError> {
         let kernel = Kernel::open().map_err(|Fault { errno, .. }| match errno {
             Errno::NOENT | Errno::NXIO => OpenError::NoModule,
@@ -105,7 +105,7 @@ impl Zfs {
     /// See [`RecoverError`].
     ///
     /// # Privileges
-    /// `CAP_SYS_ADMIN` in the initial user namespace: for channel programs.
+    /// That of reading datasets.
     pub fn pending(&self, scope: &DatasetName) -> Result<Vec<Pending>, RecoverError> {
         Ok(self.cases_below(scope)?.iter().map(Case::pending).collect())
     }
@@ -120,7 +120,8 @@ impl Zfs {
     /// **Who lives:** a record has the boot's id and the process's number and start time. Another
     /// boot's process is gone, be it this machine's or another's that had the pool before: a pool is
     /// imported by one machine at a time (`multihost=on` guards that). A process in another pid
-    /// namespace can't be seen, and counts as living.
+    /// namespace can't be seen, and counts as living, unless this process is in the initial one and
+    /// finds nobody in the other.
     ///
     /// # Errors
     /// See [`RecoverError`]. A transaction that can't be finished is no error: it is named in
@@ -347,7 +348,9 @@ impl TransactionBuilder<'_> {
     /// [`BeginError`].
     ///
     /// # Privileges
-    /// `CAP_SYS_ADMIN` in the initial user namespace: for channel programs and for mounts.
+    /// `CAP_SYS_ADMIN` in the initial user namespace: for channel programs and for mounts. Or in a user
+    /// namespace that the dataset above the target was given to (`zfs zone`): all is then done by plain
+    /// calls, which docs/design.md compares.
     pub fn begin(self) -> Result<Transaction, BeginError> {
         let span = tracing::info_span!("begin", target = %self.target);
         let _entered = span.enter();
@@ -422,6 +425,11 @@ impl TransactionBuilder<'_> {
         Ok(())
     }
 
+    fn runs_programs(&self) -> Result<bool, BeginError> {
+        let runs = self.zfs.engine.runs_programs(self.target);
+        runs.map_err(|fault| look_failed(self.target.as_str(), fault))
+    }
+
     fn facts(&self, name: &DatasetName) -> Result<Option<Facts>, BeginError> {
         self.zfs.engine.facts(name.as_str()).map_err(|fault| match fault.errno {
             Errno::NOENT => BeginError::NoSuchPool { pool: name.pool().to_owned() },
@@ -493,8 +501,10 @@ impl TransactionBuilder<'_> {
         let own = settings.own("mountpoint").is_some();
         let ignored = settings.own(Gate::ignore()).is_some();
         // What never gets the target's name never claims its mount point.
+        let claim = settings.claim.as_deref();
         let gate = match self.strategy {
-            Strategy::Promote => Gate::new(settings.claim.as_deref(), own, ignored),
+            Strategy::Promote if self.runs_programs()? => Gate::new(claim, own, ignored),
+            Strategy::Promote => Gate::for_plain_calls(claim),
             Strategy::InPlace => Gate::default(),
         };
         let shape = Shape {
@@ -510,7 +520,10 @@ impl TransactionBuilder<'_> {
         let own_readonly = settings.own("readonly").is_some();
         let fence = if own_readonly { Fence::Own } else { Fence::Inherited };
         let properties = match self.strategy {
-            Strategy::Promote => settings.own.iter().cloned().chain(gate.closed()).collect(),
+            Strategy::Promote => {
+                let own = settings.own.iter().filter(|(name, _)| !gate.properties.contains(name));
+                own.cloned().chain(gate.closed()).collect()
+            }
             Strategy::InPlace => settings.for_editing(facts.volume),
         };
         Ok(Order {
@@ -593,8 +606,11 @@ impl TransactionBuilder<'_> {
             fence: false,
         };
         let claim = is_path(&effective).then_some(effective.as_str());
-        // There is nothing to pin yet.
-        let gate = Gate { pin: None, ..Gate::new(claim, true, false) };
+        let gate = match self.runs_programs()? {
+            // There is nothing to pin yet.
+            true => Gate { pin: None, ..Gate::new(claim, true, false) },
+            false => Gate::for_plain_calls(claim),
+        };
         let mark = (MARK.to_owned(), PropertyValue::Text(id.to_string()));
         let own = own.map(|path| ("mountpoint".to_owned(), PropertyValue::Text(path)));
         let properties = own.into_iter().chain(gate.closed()).chain([mark]).collect();

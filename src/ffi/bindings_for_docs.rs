@@ -431,6 +431,16 @@ unsafe extern "C" {
         arg3: ::core::ffi::c_int,
     ) -> *mut zfs_handle_t;
     pub fn zfs_close(arg1: *mut zfs_handle_t);
+    pub fn zfs_prop_get_written_int(
+        zhp: *mut zfs_handle_t,
+        propname: *const ::core::ffi::c_char,
+        propvalue: *mut u64,
+    ) -> ::core::ffi::c_int;
+    pub fn zfs_prop_inherit(
+        arg1: *mut zfs_handle_t,
+        arg2: *const ::core::ffi::c_char,
+        arg3: boolean_t,
+    ) -> ::core::ffi::c_int;
     pub fn zfs_get_all_props(arg1: *mut zfs_handle_t) -> *mut nvlist_t;
     pub fn zfs_get_fsacl(arg1: *mut zfs_handle_t, arg2: *mut *mut nvlist_t) -> ::core::ffi::c_int;
     pub fn zfs_set_fsacl(
@@ -464,6 +474,16 @@ unsafe extern "C" {
         zhp: *mut zfs_handle_t,
         props: *mut nvlist_t,
     ) -> ::core::ffi::c_int;
+    pub fn zfs_txn_list(
+        zhp: *mut zfs_handle_t,
+        snapshots: ::core::ffi::c_int,
+        out: *mut nvlist_t,
+    ) -> ::core::ffi::c_int;
+    pub fn zfs_txn_mountpoint(
+        zhp: *mut zfs_handle_t,
+        out: *mut ::core::ffi::c_char,
+        room: usize,
+    ) -> ::core::ffi::c_int;
     pub fn zfs_txn_channel_program(
         pool: *const ::core::ffi::c_char,
         program: *const ::core::ffi::c_char,
@@ -474,8 +494,6 @@ unsafe extern "C" {
         out: *mut *mut nvlist_t,
     ) -> ::core::ffi::c_int;
     pub fn zfs_txn_block_signals() -> ::core::ffi::c_int;
-    pub fn zfs_txn_keep_only(
-        one: ::core::ffi::c_int,
-        other: ::core::ffi::c_int,
-    ) -> ::core::ffi::c_int;
+    pub fn zfs_txn_keep_only(sorted: *const ::core::ffi::c_int, count: usize)
+    -> ::core::ffi::c_int;
 }

@@ -90,10 +90,7 @@ impl LibZfs {
     #[doc(alias = "zfs_get_all_props")]
     pub(crate) fn props(&self, name: &str) -> Result<NvList, LibZfsError> {
         const CALL: &str = "zfs_get_all_props";
-        let any = c::zfs_type_t::ZFS_TYPE_FILESYSTEM.0
-            | c::zfs_type_t::ZFS_TYPE_VOLUME.0
-            | c::zfs_type_t::ZFS_TYPE_SNAPSHOT.0;
-        let dataset = self.dataset(name, any)?;
+        let dataset = self.dataset(name, ANY)?;
         // SAFETY: gives the list inside the dataset's handle, which is open until the function ends.
         let props = unsafe { NvRef::from_raw(c::zfs_get_all_props(dataset.raw.as_ptr())) };
         match props {
@@ -103,7 +100,7 @@ impl LibZfs {
         .map_err(|e| unbuilt(CALL, name, &e))
     }
 
-    /// Sets a property of a filesystem or volume and leaves its mounts where they are, so that a new
+    /// Sets a property of a filesystem, volume or snapshot and leaves its mounts where they are, so that a new
     /// mountpoint counts from the next mount on. The value is text, as for `zfs set`.
     ///
     /// Of a mounted filesystem, libzfs applies `atime`, `devices`, `exec`, `readonly`, `relatime`,
@@ -123,7 +120,7 @@ impl LibZfs {
         let props = NvList::new()
             .and_then(|mut props| props.add_str(property, value).map(|()| props))
             .map_err(|e| unbuilt(CALL, name, &e))?;
-        let dataset = self.dataset(name, HEAD)?;
+        let dataset = self.dataset(name, ANY)?;
         // SAFETY: takes an open dataset and a list, which it reads.
         let error =
             unsafe { c::zfs_txn_prop_set_list_nomount(dataset.raw.as_ptr(), props.as_ptr()) };
@@ -193,6 +190,7 @@ impl LibZfs {
 }
 
 const HEAD: u32 = c::zfs_type_t::ZFS_TYPE_FILESYSTEM.0 | c::zfs_type_t::ZFS_TYPE_VOLUME.0;
+const ANY: u32 = HEAD | c::zfs_type_t::ZFS_TYPE_SNAPSHOT.0;
 
 /// An open dataset, and the lock on the library that it belongs to.
 struct Dataset {
@@ -265,5 +263,6 @@ fn unbuilt(call: &'static str, dataset: &str, error: &NvError) -> LibZfsError {
 }
 
 mod diff;
+mod questions;
 #[cfg(test)]
 mod tests;

@@ -36,6 +36,30 @@ zfs_txn_prop_set_list_nomount(zfs_handle_t *zhp, nvlist_t *props)
 	return (zfs_prop_set_list_flags(zhp, props, ZFS_SET_NOMOUNT));
 }
 
+static int
+add_name(zfs_handle_t *zhp, void *out)
+{
+	int error = nvlist_add_boolean(out, zfs_get_name(zhp));
+
+	zfs_close(zhp);
+	return (error);
+}
+
+int
+zfs_txn_list(zfs_handle_t *zhp, int snapshots, nvlist_t *out)
+{
+	if (snapshots)
+		return (zfs_iter_snapshots(zhp, B_TRUE, add_name, out, 0, 0));
+	return (zfs_iter_filesystems(zhp, add_name, out));
+}
+
+int
+zfs_txn_mountpoint(zfs_handle_t *zhp, char *out, size_t room)
+{
+	return (zfs_prop_get(zhp, ZFS_PROP_MOUNTPOINT, out, room, NULL, NULL, 0,
+	    B_FALSE));
+}
+
 int
 zfs_txn_channel_program(const char *pool, const char *program, int sync,
     uint64_t instructions, uint64_t memory, nvlist_t *args, nvlist_t **out)
@@ -69,24 +93,24 @@ zfs_txn_block_signals(void)
 static int
 close_from_to(unsigned first, unsigned last)
 {
-	if (first > last)
-		return (0);
 	return (syscall(SYS_close_range, first, last, 0) == 0 ? 0 : errno);
 }
 
 int
-zfs_txn_keep_only(int one, int other)
+zfs_txn_keep_only(const int *sorted, size_t count)
 {
-	unsigned low = one < other ? one : other;
-	unsigned high = one < other ? other : one;
+	unsigned next = 0;
 	int error;
 
 	if (unshare(CLONE_FILES) != 0)
 		return (errno);
-	error = low == 0 ? 0 : close_from_to(0, low - 1);
-	if (error == 0)
-		error = close_from_to(low + 1, high == 0 ? 0 : high - 1);
-	if (error == 0)
-		error = close_from_to(high + 1, UINT_MAX);
-	return (error);
+	for (size_t i = 0; i < count; i++) {
+		unsigned kept = (unsigned)sorted[i];
+
+		error = kept == next ? 0 : close_from_to(next, kept - 1);
+		if (error != 0)
+			return (error);
+		next = kept + 1;
+	}
+	return (close_from_to(next, UINT_MAX));
 }

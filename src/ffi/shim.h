@@ -21,6 +21,12 @@ int zfs_txn_nvpair_strings(nvpair_t *pair, const char *const **out,
 /* The flag that leaves mounts alone is a macro; it and the function came with 2.2. */
 int zfs_txn_prop_set_list_nomount(zfs_handle_t *zhp, nvlist_t *props);
 
+/* Adds the full names of a dataset's children, or of its snapshots, to a list. */
+int zfs_txn_list(zfs_handle_t *zhp, int snapshots, nvlist_t *out);
+
+/* The mount point that applies to a filesystem, with the pool's alternate root. */
+int zfs_txn_mountpoint(zfs_handle_t *zhp, char *out, size_t room);
+
 /* Runs a channel program with every signal blocked on the calling thread. */
 int zfs_txn_channel_program(const char *pool, const char *program, int sync,
     uint64_t instructions, uint64_t memory, nvlist_t *args, nvlist_t **out);
@@ -30,8 +36,8 @@ int zfs_txn_block_signals(void);
 
 /*
  * Gives the calling thread a table of descriptors of its own, which has these
- * two and no others. Returns an error number.
+ * and no others; they are given in ascending order. Returns an error number.
  */
-int zfs_txn_keep_only(int one, int other);
+int zfs_txn_keep_only(const int *sorted, size_t count);
 
 #endif

@@ -36,24 +36,26 @@ pub(crate) fn start<'scope, T: Send + 'scope>(
 ///
 /// # Errors
 /// In the thread's result: `EMFILE`, `ENOMEM`, or `ENOSYS` on a kernel before Linux 5.9.
-pub(crate) fn start_apart<'scope, T: Send + 'scope>(
+pub(crate) fn start_apart<'scope, const N: usize, T: Send + 'scope>(
     scope: &'scope Scope<'scope, '_>,
-    descriptors: (OwnedFd, OwnedFd),
-    call: impl FnOnce((OwnedFd, OwnedFd)) -> Result<T, Fault> + Send + 'scope,
+    descriptors: [OwnedFd; N],
+    call: impl FnOnce([OwnedFd; N]) -> Result<T, Fault> + Send + 'scope,
 ) -> Result<ScopedJoinHandle<'scope, Result<T, Fault>>, Fault> {
-    let (one, other) = (descriptors.0.as_raw_fd(), descriptors.1.as_raw_fd());
+    let numbers = descriptors.each_ref().map(AsRawFd::as_raw_fd);
     let (ready, is_ready) = channel::<()>();
     let thread = start(scope, move || {
-        // SAFETY: changes the table of this thread alone; whatever it owned in the shared one (nothing)
-        // it would lose.
-        let error = unsafe { bindings::zfs_txn_keep_only(one, other) };
+        let mut sorted = numbers;
+        sorted.sort_unstable();
+        // SAFETY: reads as many numbers as there are. It changes the table of this thread alone;
+        // whatever it owned in the shared one (nothing) it would lose.
+        let error = unsafe { bindings::zfs_txn_keep_only(sorted.as_ptr(), sorted.len()) };
         drop(ready);
         if error != 0 {
             return Err(Errno::from_raw(error).into());
         }
-        // SAFETY: both are open in this thread's table, as `descriptors` was not dropped before, and
+        // SAFETY: all are open in this thread's table, as `descriptors` was not dropped before, and
         // nothing else owns them there.
-        call(unsafe { (OwnedFd::from_raw_fd(one), OwnedFd::from_raw_fd(other)) })
+        call(numbers.map(|number| unsafe { OwnedFd::from_raw_fd(number) }))
     })?;
     // Nothing is sent: it ends when the thread has its table, or has failed.
     let _ = is_ready.recv();

@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 
 use rustix::fs::{FileType, MemfdFlags, Mode, OFlags, ResolveFlags, fstat, memfd_create, openat2};
 
-use super::{Kernel, add_known, lua_guid, not_the_one, patiently};
+use super::{Kernel, add_known, lua_guid, not_the_one};
 use crate::engine::{Fault, InPlaceEnd, Staged, Staging};
 use crate::errno::Errno;
 use crate::ffi::lzc::ProgramMode;
@@ -17,6 +17,7 @@ use crate::ffi::nvlist::{NvList, Value};
 use crate::ffi::pages;
 use crate::mount;
 use crate::name::DatasetName;
+use crate::patience::patiently;
 
 const STAGE: &str = include_str!("../program/stage.lua");
 const CONCLUDE_IN_PLACE: &str = include_str!("../program/conclude_in_place.lua");

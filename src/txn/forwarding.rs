@@ -7,6 +7,7 @@ macro_rules! forward_to_kernel {
         forward_to_kernel! {
             $engine;
             questions {
+                fn runs_programs(dataset: &DatasetName) -> bool;
                 fn journal(scope: Scope<'_>) -> Vec<Entry>;
                 fn facts(name: &str) -> Option<Facts>;
                 fn settings(dataset: &DatasetName) -> Settings;
@@ -14,7 +15,7 @@ macro_rules! forward_to_kernel {
                 fn snapshots_since(dataset: &DatasetName, base: &str) -> Vec<String>;
                 fn find_snapshot(parent: &DatasetName, leaf: &str, guid: Guid) -> Option<String>;
                 fn differs(one: &SnapshotName, base: &SnapshotName) -> bool;
-            fn differs_in_blocks(one: &SnapshotName, base: &SnapshotName) -> bool;
+                fn differs_in_blocks(one: &SnapshotName, base: &SnapshotName) -> bool;
                 fn places(dataset: &DatasetName) -> Vec<Place>;
                 fn mount_options(dataset: &DatasetName) -> MountAttrFlags;
                 fn mounts_on(place: &Place) -> Vec<PathBuf>;
@@ -59,6 +60,7 @@ macro_rules! forward_to_kernel {
                 fn mount_private(dataset: &DatasetName, at: &Path) -> Option<OwnedFd>;
                 fn unmount_private(at: &Path) -> ();
                 fn unmount_stray(place: &Place) -> ();
+                fn unmount_unused(dataset: &DatasetName, place: &Place) -> ();
                 fn flush(at: &Path) -> ();
                 fn set_ownership(at: &Path, ids: &Ids) -> ();
                 fn prepare_mount(dataset: &DatasetName, place: Place) -> PreparedMount;

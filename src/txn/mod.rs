@@ -155,7 +155,7 @@ impl Transaction {
     /// before the call. [`CommitError::InDoubt`] names everything that a person needs to know.
     ///
     /// # Privileges
-    /// `CAP_SYS_ADMIN` in the initial user namespace: for channel programs and for mounts.
+    /// As for [`TransactionBuilder::begin`](crate::TransactionBuilder::begin).
     pub fn commit(mut self) -> Result<Receipt, CommitError> {
         let span = tracing::info_span!("commit", target = %self.target(), id = %self.id());
         let _entered = span.enter();

@@ -290,11 +290,13 @@ impl Plan {
 pub(crate) struct Gate {
     /// The path that an existing target inherits: it would lose it with its name.
     pub(crate) pin: Option<String>,
-    /// Properties that the workspace has until the commit is concluded; all can be cleared by a
-    /// channel program.
+    /// Properties that the workspace has until the commit is concluded.
     pub(crate) properties: Vec<String>,
 }
 
+/// The gate of whom ZFS lets run no channel programs. A container's dataset is `zoned` already; and no
+/// program can open this one, which can't be inherited.
+pub(crate) const GATE_OF_PLAIN_CALLS: &str = "canmount";
 /// `zfs mount -a` leaves out what belongs to a zone.
 const ZONED: &str = "zoned";
 /// zfs-mount-generator doesn't look at `zoned`, but at this (zfs-mount-generator(8)).
@@ -312,10 +314,19 @@ impl Gate {
         }
     }
 
+    /// The gate for plain calls. A path that the target inherits is not pinned: only libzfs could clear
+    /// that again, and would unmount.
+    pub(crate) fn for_plain_calls(path: Option<&str>) -> Self {
+        let properties = path.map(|_| GATE_OF_PLAIN_CALLS.to_owned());
+        Self { pin: None, properties: properties.into_iter().collect() }
+    }
+
     /// What closes it, as the kernel stores it.
     pub(crate) fn closed(&self) -> impl Iterator<Item = (String, PropertyValue)> {
         let value = |name: &String| match name.as_str() {
             ZONED => PropertyValue::Number(1),
+            // `noauto`
+            GATE_OF_PLAIN_CALLS => PropertyValue::Number(2),
             _ => PropertyValue::Text("on".to_owned()),
         };
         self.properties.iter().map(move |name| (name.clone(), value(name)))

@@ -8,17 +8,20 @@ use crate::engine::{
 };
 use crate::errno::Errno;
 use crate::error::Conflict;
-use crate::name::{DatasetName, SnapshotName, TransactionId};
+use crate::name::{DatasetName, SnapshotName, is_of_a_transaction};
 use crate::receipt::Guid;
 use crate::txn::journal::{State, property};
 use crate::txn::layout::Layout;
 use crate::txn::outcome::HOLDS_CHANGES;
-use crate::txn::plan::{Kind, Step};
+use crate::txn::plan::{GATE_OF_PLAIN_CALLS, Kind, Step};
 use crate::txn::recover::cases;
 use crate::txn::stage::{Stage, Stop, snapshot_of};
 
 /// How often something that readers touch meanwhile is compared anew.
 pub(super) const LOOKS: usize = 4;
+
+/// A dataset by its name, and its guid where that is known.
+type Named<'a> = (&'a DatasetName, Option<Guid>);
 
 impl Stage {
     /// Refuses a target that is not as it was at begin.
@@ -178,7 +181,7 @@ impl Stage {
         record.state = State::Committing;
         record.workspace = self.guids.workspace;
         let (clone, head) = ((workspace, self.guids.workspace), (target, record.target_guid));
-        let promoted = self.promote_clone(clone, head, since, &record.encode())?;
+        let promoted = self.promote_clone((clone, head), since, &record.encode(), false)?;
         if promoted == Promoted::Done {
             self.base_at = Some(format!("{workspace}@{}", base.leaf()));
             self.order.record = record;
@@ -192,7 +195,7 @@ impl Stage {
         record.state = State::Open;
         record.workspace = None;
         let (clone, head) = ((target, record.target_guid), (workspace, self.guids.workspace));
-        match self.promote_clone(clone, head, None, &record.encode())? {
+        match self.promote_clone((clone, head), None, &record.encode(), true)? {
             Promoted::Done => {}
             _ => return Err(Errno::STALE.into()),
         }
@@ -206,10 +209,10 @@ impl Stage {
     /// head's own origin passes to the promoted clone, so it is the same both ways.
     fn promote_clone(
         &self,
-        (clone, clone_guid): (&DatasetName, Option<Guid>),
-        (head, head_guid): (&DatasetName, Option<Guid>),
+        ((clone, clone_guid), (head, head_guid)): (Named<'_>, Named<'_>),
         since: Option<&str>,
         record: &str,
+        undoes: bool,
     ) -> Result<Promoted, Fault> {
         let unknown = || Fault::from(Errno::NOENT);
         let base = self.guids.base.ok_or_else(unknown)?;
@@ -220,6 +223,7 @@ impl Stage {
             base,
             since,
             record: (&property(self.id()), record),
+            undoes,
         };
         let fault = match self.engine.promote(promotion) {
             Ok(promoted) => return Ok(promoted),
@@ -432,7 +436,10 @@ impl Stage {
         let settings = self.engine.settings(predecessor)?.without_pin(record.pin.as_deref());
         let settings = settings.without_fence(record.fence);
         let conflict = Conflict::SettingsChanged { target: target.clone() };
-        if record.settings != Some(settings.fingerprint()) && !self.overridden.contains(&conflict) {
+        // An earlier attempt of plain calls to conclude may have come as far as that.
+        let gave_up = record.gate.iter().any(|gate| gate == GATE_OF_PLAIN_CALLS);
+        let as_at_begin = record.settings.is_some_and(|at| settings.had_fingerprint(at, gave_up));
+        if !as_at_begin && !self.overridden.contains(&conflict) {
             self.overridden.push(conflict);
         }
         Ok(())
@@ -600,11 +607,4 @@ impl Stage {
         };
         Ok(())
     }
-}
-
-/// Whether a snapshot has the name of one that transactions take for themselves: it comes and goes
-/// with them.
-fn is_of_a_transaction(name: &str) -> bool {
-    let Some((_, id)) = name.rsplit_once("@txn-") else { return false };
-    id.strip_suffix("-look").unwrap_or(id).parse::<TransactionId>().is_ok()
 }

@@ -14,7 +14,7 @@ use crate::recovery::{Condition, Finished, Outcome, Pending, Unfinished};
 use crate::txn::aftermath::{Aftermath, Named, Sighting};
 use crate::txn::journal::{Fence, Record, State, Unreadable, id_of};
 use crate::txn::layout::Layout;
-use crate::txn::plan::{Kind, Plan, Shape, Step};
+use crate::txn::plan::{GATE_OF_PLAIN_CALLS, Kind, Plan, Shape, Step};
 use crate::txn::stage::{Order, Stage};
 use crate::zfs::private_path;
 
@@ -141,6 +141,7 @@ impl Case {
             Aftermath::Stuck(reason) => return Err(self.unfinished(reason.to_owned(), None)),
         };
         tracing::info!(id = %self.id, target = %survey.stage.order.layout.target, ?outcome, "recover");
+        let strayed = survey.unmount_stray_predecessor().map_err(fault)?;
         match outcome {
             Outcome::RolledBack => survey.unmount_strays().map_err(fault)?,
             Outcome::Committed | Outcome::Swept => {
@@ -163,6 +164,10 @@ impl Case {
                 _ => return Err(self.unfinished(error.to_string(), Some(error))),
             }
         }
+        if strayed && outcome == Outcome::RolledBack {
+            survey.mount_target().map_err(fault)?;
+        }
+        let stage = &mut survey.stage;
         if stage.keeps_predecessor() {
             let parked = stage.finish(Step::ParkPredecessor);
             parked.map_err(|error| self.unfinished(error.to_string(), Some(error)))?;
@@ -423,10 +428,12 @@ impl Survey {
                 // Killed between the old mount's end and the new one's begin, it is mounted nowhere.
                 let mut own = stage.engine.places(&layout.target)?;
                 own.retain(|place| place.path != stage.order.private_path);
+                let gated = !stage.order.record.gate.is_empty();
                 if !ended
                     && places.is_empty()
                     && own.is_empty()
-                    && !stage.order.record.gate.is_empty()
+                    && gated
+                    && !is_another_containers(stage, &layout.target)?
                 {
                     let options = stage.engine.mount_options(&layout.target)?;
                     places.push(Place::new(None, PathBuf::new(), options));
@@ -445,7 +452,7 @@ impl Survey {
                     // The private mount is no mount of the target's.
                     let mut places = stage.engine.places(dataset)?;
                     places.retain(|place| place.path != stage.order.private_path);
-                    if claims && places.is_empty() {
+                    if claims && places.is_empty() && !is_another_containers(stage, dataset)? {
                         let options = stage.engine.mount_options(dataset)?;
                         let place = Place::new(None, PathBuf::new(), options);
                         let mount = stage.engine.prepare_mount(dataset, place)?;
@@ -488,9 +495,50 @@ impl Survey {
         engine.keep_from_boot_mounts(predecessor)
     }
 
-    /// A boot mounts a workspace that has not got its properties yet.
+    /// Without a pinned mount point, a boot between the two renames mounts a predecessor that inherits
+    /// its mount point under its own name. Says whether that was so.
+    fn unmount_stray_predecessor(&self) -> Result<bool, Fault> {
+        let (engine, order) = (&self.stage.engine, &self.stage.order);
+        let predecessor = &order.layout.predecessor;
+        let unpinned = order.record.gate.iter().any(|gate| gate == GATE_OF_PLAIN_CALLS);
+        if !unpinned || !self.sighting.predecessor || !self.sighting.is_between() {
+            return Ok(false);
+        }
+        let facts = engine.facts(predecessor.as_str())?;
+        let own = facts.map(|facts| PathBuf::from(facts.mountpoint));
+        let own = own.filter(|path| path.file_name() == Some(predecessor.leaf().as_ref()));
+        let mut strayed = false;
+        for place in engine.places(predecessor)? {
+            if Some(&place.path) == own.as_ref() {
+                engine.unmount_stray(&place)?;
+                strayed = true;
+            }
+        }
+        Ok(strayed)
+    }
+
+    /// Mounts the target where a boot would have, had it had its name.
+    fn mount_target(&self) -> Result<(), Fault> {
+        let (engine, target) = (&self.stage.engine, &self.stage.order.layout.target);
+        let Some(facts) = engine.facts(target.as_str())? else { return Ok(()) };
+        if is_another_containers(&self.stage, target)? {
+            return Ok(());
+        }
+        let options = engine.mount_options(target)?;
+        let place = Place::new(None, facts.mountpoint.into(), options);
+        engine.attach(engine.prepare_mount(target, place)?).map(drop)
+    }
+
+    /// A boot mounts a workspace that has not got its properties yet, and the parents that an init
+    /// transaction has created.
     fn unmount_strays(&self) -> Result<(), Fault> {
         let stage = &self.stage;
+        let parents = stage.order.layout.missing_parents.iter().zip(&stage.guids.parents);
+        for (parent, _) in parents.rev().filter(|(_, made)| made.is_some()) {
+            for place in stage.engine.places(parent)? {
+                stage.engine.unmount_unused(parent, &place)?;
+            }
+        }
         if !self.sighting.workspace || self.sighting.target == Named::New {
             return Ok(());
         }
@@ -501,4 +549,11 @@ impl Survey {
         }
         Ok(())
     }
+}
+
+/// Whether it is the container that mounts a dataset, and not this process; the commit's own gate, which
+/// looks the same, is not meant.
+fn is_another_containers(stage: &Stage, dataset: &DatasetName) -> Result<bool, Fault> {
+    let gated = stage.order.record.gate.iter().any(|property| property == "zoned");
+    Ok(!gated && stage.engine.settings(dataset)?.zoned)
 }

@@ -459,13 +459,15 @@ impl Stage {
     /// the private workspace: unless the error says that it was there before, it is ours.
     fn took_effect(&mut self, step: Step, stop: &Stop) -> bool {
         let existed = matches!(stop, Stop::Failed(StepError { errno: Errno::EXIST, .. }));
+        let refused = matches!(stop, Stop::Failed(StepError { errno: Errno::PERM, .. }));
         let name = self.subject(step);
         let slot = match step {
             Step::CreateWorkspace | Step::CloneWorkspace => &mut self.guids.workspace,
             Step::TakeBase => &mut self.guids.base,
             Step::TakeFinal | Step::StageChange => &mut self.guids.final_snapshot,
-            // The private mount may be half made; unmounting what isn't mounted does nothing.
-            Step::MountWorkspace => return true,
+            // The private mount may be half made; unmounting what isn't mounted does nothing. Who may not
+            // mount may not unmount either.
+            Step::MountWorkspace => return !refused,
             // Removing a record that isn't there is refused; one that is, is this transaction's.
             Step::WriteRecord => return self.record_is_there() == Some(true),
             Step::PinMountpoint => return self.is_pinned() == Ok(true),

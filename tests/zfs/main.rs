@@ -8,6 +8,7 @@
 )]
 
 mod commit;
+mod container;
 mod endurance;
 mod errors;
 mod fence;

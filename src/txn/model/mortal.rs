@@ -155,6 +155,7 @@ fn text(path: &Path) -> &str {
 impl Engine for Mortal {
     forward! {
         questions {
+            fn runs_programs(dataset: &DatasetName) -> bool;
             fn journal(scope: Scope<'_>) -> Vec<Entry>;
             fn facts(name: &str) -> Option<Facts>;
             fn settings(dataset: &DatasetName) -> Settings;
@@ -193,6 +194,7 @@ impl Engine for Mortal {
             fn mount_private(dataset: &DatasetName, at: &Path) -> Option<OwnedFd>, of dataset.as_str();
             fn unmount_private(at: &Path) -> (), of text(at);
             fn unmount_stray(place: &Place) -> (), of text(&place.path);
+            fn unmount_unused(dataset: &DatasetName, place: &Place) -> (), of dataset.as_str();
             fn flush(at: &Path) -> (), of text(at);
             fn replay(dataset: &DatasetName) -> (), of dataset.as_str();
             fn set_ownership(at: &Path, ids: &Ids) -> (), of text(at);

@@ -105,7 +105,7 @@ pub(super) fn journal(pool: &Pool, scope: Scope<'_>) -> Result<Vec<Entry>, Fault
 
 /// promote.lua.
 pub(super) fn promote(pool: &mut Pool, promotion: Promotion<'_>) -> Result<Promoted, Fault> {
-    let Promotion { clone, head, head_origin, base, since, record } = promotion;
+    let Promotion { clone, head, head_origin, base, since, record, undoes: _ } = promotion;
     let (clone_name, head_name) = (clone.name.as_str(), head.name.as_str());
     if !pool.is(clone_name, clone.guid) || !pool.is(head_name, head.guid) {
         return Ok(Promoted::Replaced);

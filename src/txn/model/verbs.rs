@@ -21,6 +21,10 @@ use crate::txn::journal::Fence;
 const OPTIONS: MountAttrFlags = MountAttrFlags::MOUNT_ATTR_RELATIME;
 
 impl Engine for Memory {
+    fn runs_programs(&self, _: &DatasetName) -> Result<bool, Fault> {
+        Ok(true)
+    }
+
     fn journal(&self, scope: Scope<'_>) -> Result<Vec<Entry>, Fault> {
         programs::journal(&self.pool(), scope)
     }
@@ -332,6 +336,10 @@ impl Engine for Memory {
             true => Ok(()),
             false => Err(Errno::INVAL.into()),
         }
+    }
+
+    fn unmount_unused(&self, _: &DatasetName, place: &Place) -> Result<(), Fault> {
+        self.unmount_stray(place)
     }
 
     fn flush(&self, at: &Path) -> Result<(), Fault> {

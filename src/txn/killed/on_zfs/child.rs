@@ -12,10 +12,12 @@ use tracing::field::{Field, Visit};
 use tracing::span::{Attributes, Id, Record};
 use tracing::{Event, Metadata, Subscriber};
 
+use super::By;
 use crate::engine::{Engine, Fault};
 use crate::errno::Errno;
 use crate::error::{BeginError, CommitError};
 use crate::kernel::Kernel;
+use crate::kernel::plain::observe;
 use crate::name::DatasetName;
 use crate::ownership::Ownership;
 use crate::receipt::{OnConflict, Strategy};
@@ -35,6 +37,13 @@ pub(super) const NEW: &str = "new";
 pub(super) const OTHERS: &str = "somebody else's";
 /// Stands for the step where an effect belongs to none.
 pub(super) const NO_STEP: &str = "-";
+
+/// Verbs that have several effects.
+const MANY: [&str; 6] =
+    ["promote", "conclude", "stage", "conclude_in_place", "destroy_unchanged", "destroy_workspace"];
+
+/// Begins the name of an effect of one of these that is not yet all of it.
+pub(super) const WITHIN: char = '+';
 
 /// What a child does.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -102,6 +111,17 @@ struct Here {
 type Hook = Box<dyn FnOnce()>;
 
 impl Here {
+    /// Takes note of an effect; says whether it was the last one.
+    fn count(&mut self, verb: &str, failed: bool) -> bool {
+        let (step, verb) = (self.step.clone(), verb.to_owned());
+        self.effects.push(Effect { step, verb, failed });
+        let stops = self.effects.len() == self.stop;
+        if stops {
+            self.rest();
+        }
+        stops
+    }
+
     /// Says what it has done; it does nothing more.
     fn rest(&mut self) {
         let show = |e: &Effect| format!("{} {} {}", e.step, e.verb, e.failed);
@@ -135,9 +155,21 @@ impl Drop for Rest {
     }
 }
 
+/// Stops this thread until the process is killed.
+fn stop() {
+    drop(Rest);
+    loop {
+        std::thread::park();
+    }
+}
+
 impl Deadly {
-    pub(super) fn open() -> Arc<Self> {
-        Arc::new(Self { kernel: Kernel::open().unwrap() })
+    pub(super) fn open(by: By) -> Arc<Self> {
+        let kernel = match by {
+            By::Programs => Kernel::open(),
+            By::PlainCalls => Kernel::open_plain(),
+        };
+        Arc::new(Self { kernel: kernel.unwrap() })
     }
 
     fn question<T>(&self, call: impl FnOnce() -> T) -> T {
@@ -155,25 +187,21 @@ impl Deadly {
         }
         let failed =
             HERE.with_borrow_mut(|here| here.fail.take_if(|at| *at == here.step).is_some());
+        observe(match MANY.contains(&verb) {
+            true => |call| {
+                let within = format!("{WITHIN}{call}");
+                if HERE.with_borrow_mut(|here| here.count(&within, false)) {
+                    stop();
+                }
+            },
+            false => |_| {},
+        });
         let result = match failed {
             true => Err(Fault { errno: Errno::IO, detail: Some("injected".to_owned()) }),
             false => call(),
         };
-        let stops = HERE.with_borrow_mut(|here| {
-            let (step, verb) = (here.step.clone(), verb.to_owned());
-            here.effects.push(Effect { step, verb, failed });
-            let stops = here.effects.len() == here.stop;
-            if stops {
-                here.rest();
-            }
-            stops
-        });
-        if stops {
-            drop(Rest);
-            // Until the process is killed.
-            loop {
-                std::thread::park();
-            }
+        if HERE.with_borrow_mut(|here| here.count(verb, failed)) {
+            stop();
         }
         result
     }
@@ -229,6 +257,7 @@ pub(super) struct Errand<'a> {
     /// The test that is run again.
     pub(super) test: &'a str,
     pub(super) job: Job,
+    pub(super) by: By,
     /// The target's name in a case.
     pub(super) target: &'a str,
     /// The dataset of each case, and after how many effects it ends; 0: not before its time.
@@ -238,11 +267,11 @@ pub(super) struct Errand<'a> {
 impl Errand<'_> {
     /// Tells of the effects in each case.
     pub(super) fn run(&self) -> Vec<Vec<Effect>> {
-        let Self { test, job, target, cases } = self;
+        let Self { test, job, by, target, cases } = self;
         let list: Vec<String> = cases.iter().map(|(case, stop)| format!("{case}:{stop}")).collect();
         let output = Command::new(std::env::current_exe().unwrap())
             .args(["--exact", test, "--nocapture", "--test-threads=1"])
-            .env(VARIABLE, format!("{job:?}\t{target}\t{}", list.join(",")))
+            .env(VARIABLE, format!("{job:?}\t{by:?}\t{target}\t{}", list.join(",")))
             .output()
             .unwrap();
         let said = [output.stdout, output.stderr].map(|text| String::from_utf8(text).unwrap());
@@ -270,12 +299,13 @@ fn effect(said: &str) -> Option<Effect> {
 /// Does the job if this process was started for one; says whether it was.
 pub(super) fn is_one() -> bool {
     let Ok(errand) = std::env::var(VARIABLE) else { return false };
-    let [job, target, cases] = errand.split('\t').collect::<Vec<_>>()[..] else {
+    let [job, by, target, cases] = errand.split('\t').collect::<Vec<_>>()[..] else {
         panic!("{errand}")
     };
     let job = JOBS.into_iter().find(|known| format!("{known:?}") == job).unwrap();
     tracing::subscriber::set_global_default(Listener).unwrap();
-    let engine = Deadly::open();
+    let by = [By::Programs, By::PlainCalls].into_iter().find(|known| format!("{known:?}") == by);
+    let engine = Deadly::open(by.unwrap());
     let zfs = Zfs::on(Arc::clone(&engine) as Arc<dyn Engine>, None);
     let mut deadly = false;
     let start = |case: &str| {

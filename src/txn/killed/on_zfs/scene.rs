@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use super::child::{Deadly, Effect, Errand, IN_PLACE, Job, NEW, OTHERS, before, begin, take_count};
 use super::state::{State, compare};
-use super::{Scenario, Target};
+use super::{By, Scenario, Target};
 use crate::engine::{Attached, Engine, Place, PropertyValue, Scope};
 use crate::name::DatasetName;
 use crate::recovery::{Condition, Recovery};
@@ -36,6 +36,8 @@ pub(super) struct Kill<'a> {
     /// After how many effects recovery is killed, too.
     pub(super) second: Option<usize>,
     pub(super) end: End,
+    /// Whether everything is mounted anew before recovery, as a boot does.
+    pub(super) boot: bool,
     /// What is on disk after the first kill.
     pub(super) disk: Option<&'a Disk>,
 }
@@ -83,7 +85,7 @@ fn in_each<I: Sync, T: Send>(items: &[I], call: impl Fn(&I) -> T + Sync) -> Vec<
 impl Scene {
     pub(super) fn new(scenario: Scenario) -> Self {
         let pool = TestPool::new();
-        let engine = Deadly::open() as Arc<dyn Engine>;
+        let engine = Deadly::open(scenario.by) as Arc<dyn Engine>;
         let template = pool.dataset("template");
         pool.zfs(&["create", "-u", &template]);
         pool.zfs(&["allow", "root", "snapshot", &template]);
@@ -164,6 +166,7 @@ impl Scene {
         for ((site, kill), title) in sites.iter().zip(kills).zip(&titles) {
             self.check_sighting(site, kill, title);
         }
+        sites.iter().zip(kills).filter(|(_, kill)| kill.boot).for_each(|(site, _)| self.boot(site));
         let pending = self.zfs.pending(&self.root).unwrap();
         let private: Vec<PathBuf> = pending.into_iter().map(|p| private_path(p.id)).collect();
         let mut killed = Vec::new();
@@ -204,6 +207,21 @@ impl Scene {
         (killed, counts)
     }
 
+    /// Unmounts all that is below a site, and mounts what claims a path.
+    fn boot(&self, site: &Site) {
+        let columns = "name,canmount,mountpoint,zoned";
+        let list = self.pool.zfs(&["list", "-Hpro", columns, site.dataset.as_str()]);
+        let below = list.lines().skip(1).map(|line| line.split('\t').collect::<Vec<_>>());
+        for fields in below {
+            for place in self.engine.places(&fields[0].parse().unwrap()).unwrap() {
+                crate::mount::detach(&place.path).unwrap();
+            }
+            if fields[1..] == ["on", fields[2], "off"] && fields[2].starts_with('/') {
+                self.pool.zfs(&["mount", fields[0]]);
+            }
+        }
+    }
+
     pub(super) fn end(self) {
         self.pool.cleanup();
     }
@@ -217,7 +235,8 @@ impl Scene {
     }
 
     fn errand(&self, job: Job, cases: Vec<(&str, usize)>) -> Vec<Vec<Effect>> {
-        Errand { test: &self.test, job, target: self.relative(), cases }.run()
+        let (by, target) = (self.scenario.by, self.relative());
+        Errand { test: &self.test, job, by, target, cases }.run()
     }
 
     /// Has there be so many sites. In this process, all at once: a `zfs` command for each takes longer.
@@ -303,6 +322,10 @@ impl Scene {
     fn create_target(&self, site: &Site) {
         let text = |value: &str| PropertyValue::Text(value.to_owned());
         let mut own = vec![("com.example:note", text("x"))];
+        if self.scenario.by == By::PlainCalls {
+            // As a commit leaves it.
+            own.push(("canmount", PropertyValue::Number(1)));
+        }
         match self.scenario.target {
             Target::Own | Target::InPlace => {
                 own.push(("mountpoint", text(site.path.to_str().unwrap())))
@@ -409,6 +432,9 @@ impl Scene {
             let key = (format!("CASE/{}", self.relative()), "guid".to_owned());
             let old = identities[at].identity.get(&key).cloned();
             match done[at].iter().any(|effect| effect.verb == "conclude") {
+                _ if self.scenario.by == By::PlainCalls => {
+                    assert!(claims.len() <= 1, "{title}: {claims:?}")
+                }
                 false => assert_eq!(claims, Vec::from_iter(old), "{title}"),
                 true => assert_eq!(claims.len(), 1, "{title}"),
             }

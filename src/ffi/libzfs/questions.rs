@@ -1,0 +1,125 @@
+//! Lists and numbers that libzfs_core has no call for, and user properties: what channel programs know
+//! by themselves.
+
+use std::ffi::{CStr, c_char};
+
+use super::super::bindings as c;
+use super::super::nvlist::NvList;
+use super::{ANY, HEAD, LibZfs, LibZfsError, last_errno, unbuilt};
+use crate::errno::Errno;
+use crate::ffi::c_string;
+
+impl LibZfs {
+    /// The full names of the filesystems and volumes directly below a dataset.
+    ///
+    /// # Errors
+    ///
+    /// `ENOENT`.
+    #[doc(alias = "zfs_iter_filesystems")]
+    pub(crate) fn children(&self, name: &str) -> Result<Vec<String>, LibZfsError> {
+        self.list("zfs_iter_filesystems", name, 0)
+    }
+
+    /// The full names of a dataset's snapshots, in no order.
+    ///
+    /// # Errors
+    ///
+    /// `ENOENT`.
+    #[doc(alias = "zfs_iter_snapshots")]
+    pub(crate) fn snapshots(&self, name: &str) -> Result<Vec<String>, LibZfsError> {
+        self.list("zfs_iter_snapshots", name, 1)
+    }
+
+    fn list(
+        &self,
+        call: &'static str,
+        name: &str,
+        snapshots: i32,
+    ) -> Result<Vec<String>, LibZfsError> {
+        let unbuilt = |error| unbuilt(call, name, &error);
+        let list = NvList::new().map_err(unbuilt)?;
+        let dataset = self.dataset(name, HEAD)?;
+        // SAFETY: takes an open dataset and a list, to which it adds; the handles that it opens for
+        // that belong to the same library, and are closed when it returns.
+        let error = unsafe { c::zfs_txn_list(dataset.raw.as_ptr(), snapshots, list.as_ptr()) };
+        if error != 0 {
+            return Err(dataset.error(call));
+        }
+        list.iter()
+            .map(|pair| pair.map(|(name, _)| name.to_owned()))
+            .collect::<Result<_, _>>()
+            .map_err(unbuilt)
+    }
+
+    /// How many bytes were written to a filesystem or volume since a snapshot, given by its full name:
+    /// one of its own, or of what it is a clone of. Exact only where it is 0.
+    ///
+    /// # Errors
+    ///
+    /// `ENOENT`, `EXDEV` (not an earlier state of it).
+    #[doc(alias = "zfs_prop_get_written_int")]
+    pub(crate) fn written(&self, name: &str, since: &str) -> Result<u64, LibZfsError> {
+        const CALL: &str = "zfs_prop_get_written_int";
+        let fail = |errno: Errno| LibZfsError {
+            call: CALL,
+            dataset: name.to_owned(),
+            errno,
+            description: errno.to_string(),
+        };
+        let property = c_string(&format!("written@{since}")).ok_or_else(|| fail(Errno::INVAL))?;
+        let dataset = self.dataset(name, HEAD)?;
+        let mut bytes = 0;
+        // SAFETY: takes an open dataset and a C string, and stores a number.
+        let error = unsafe {
+            c::zfs_prop_get_written_int(dataset.raw.as_ptr(), property.as_ptr(), &mut bytes)
+        };
+        // The library's own number stays as it was.
+        if error == 0 { Ok(bytes) } else { Err(fail(last_errno())) }
+    }
+
+    /// The mount point that applies to a filesystem, with the pool's alternate root: a path, `none` or
+    /// `legacy`.
+    ///
+    /// # Errors
+    ///
+    /// `ENOENT`; `EINVAL` for a volume.
+    #[doc(alias = "zfs_prop_get")]
+    pub(crate) fn mountpoint(&self, name: &str) -> Result<String, LibZfsError> {
+        let dataset = self.dataset(name, c::zfs_type_t::ZFS_TYPE_FILESYSTEM.0)?;
+        // As long as a property can be.
+        let mut path: Vec<c_char> = vec![0; 8192];
+        // SAFETY: takes an open dataset, and writes a C string of at most this length.
+        let error =
+            unsafe { c::zfs_txn_mountpoint(dataset.raw.as_ptr(), path.as_mut_ptr(), path.len()) };
+        if error != 0 {
+            return Err(dataset.error("zfs_prop_get"));
+        }
+        // SAFETY: the call wrote a C string, into what was zeros before.
+        let path = unsafe { CStr::from_ptr(path.as_ptr()) };
+        Ok(path.to_string_lossy().into_owned())
+    }
+
+    /// Clears a property of the dataset's or snapshot's own. Not `mountpoint`: libzfs would unmount.
+    ///
+    /// # Errors
+    ///
+    /// `ENOENT`, `EPERM`, `EINVAL` (the property can't be inherited).
+    #[doc(alias = "zfs_prop_inherit")]
+    pub(crate) fn inherit(&self, name: &str, property: &str) -> Result<(), LibZfsError> {
+        const CALL: &str = "zfs_prop_inherit";
+        let fail = || LibZfsError {
+            call: CALL,
+            dataset: name.to_owned(),
+            errno: Errno::INVAL,
+            description: format!("`{property}` can't be cleared by libzfs"),
+        };
+        let c_property =
+            c_string(property).filter(|_| property != "mountpoint").ok_or_else(fail)?;
+        let dataset = self.dataset(name, ANY)?;
+        let received = c::boolean_t::B_FALSE;
+        // SAFETY: takes an open dataset and a C string.
+        let error =
+            unsafe { c::zfs_prop_inherit(dataset.raw.as_ptr(), c_property.as_ptr(), received) };
+        if error == 0 { Ok(()) } else { Err(dataset.error(CALL)) }
+    }
+}

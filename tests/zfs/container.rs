@@ -1,0 +1,273 @@
+//! Root in a container that a dataset was given to (zfs-zone(8)): it may run no channel programs, and
+//! all is done by plain calls.
+
+use std::fs;
+use std::os::unix::process::ExitStatusExt;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::sync::Barrier;
+use std::time::Duration;
+
+use zfs_txn::{
+    CommitError, Condition, DatasetName, OnConflict, Outcome, Strategy, Transaction, Zfs,
+};
+
+use crate::support::{Scene, again, assert_passed, mounts_of};
+
+/// Tells a process of this binary which dataset its container has.
+const DATASET: &str = "ZFS_TXN_CONTAINED";
+/// And a process in the container, which is to be killed, its target.
+const DIES: &str = "ZFS_TXN_DIES";
+const STRATEGIES: [Strategy; 2] = [Strategy::Promote, Strategy::InPlace];
+
+/// A dataset for a container.
+fn create(scene: &Scene) -> DatasetName {
+    let dataset = scene.name("container");
+    let mountpoint = format!("mountpoint={}", scene.pool.directory().join("container").display());
+    let create = ["create", "-u", "-o", "zoned=on", "-o", &mountpoint, dataset.as_str()];
+    scene.pool.zfs(&create);
+    dataset
+}
+
+/// A test of this binary as root of a user and mount namespace.
+fn container(test: &str, dataset: &DatasetName, more: &[&str]) -> Command {
+    let mut command = Command::new("unshare");
+    command.args(["--user", "--mount", "--map-root-user"]).args(more).arg("--");
+    let inner = again(test, DATASET, dataset.as_str());
+    command.arg(inner.get_program()).args(inner.get_args()).env(DATASET, dataset.as_str());
+    command
+}
+
+/// Runs a test again in a container that has a dataset.
+fn in_container(test: &str) {
+    let scene = Scene::new();
+    let dataset = create(&scene);
+    let mut command = container(test, &dataset, &[]);
+    let child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    give(&scene, &child, &dataset);
+    let output = child.wait_with_output().unwrap();
+    print!("{}", String::from_utf8_lossy(&output.stdout));
+    assert_passed(&output);
+    scene.end();
+}
+
+/// Gives the dataset to the user namespace of a process, once that has one.
+fn give(scene: &Scene, child: &Child, dataset: &DatasetName) {
+    let namespace = format!("/proc/{}/ns/user", child.id());
+    let own = fs::read_link("/proc/self/ns/user").unwrap();
+    wait_for(|| fs::read_link(&namespace).is_ok_and(|its| its != own));
+    scene.pool.zfs(&["zone", &namespace, dataset.as_str()]);
+}
+
+fn wait_for(condition: impl Fn() -> bool) {
+    for _ in 0..500 {
+        if condition() {
+            return;
+        }
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    panic!("waited for too long");
+}
+
+fn zfs(args: &[&str]) -> String {
+    let output = Command::new("zfs").args(args).output().unwrap();
+    assert!(output.status.success(), "zfs {args:?}: {output:?}");
+    String::from_utf8(output.stdout).unwrap()
+}
+
+/// Everything that is there below a dataset.
+fn all(dataset: &DatasetName) -> String {
+    let columns = "name,guid,mountpoint,mounted,readonly";
+    zfs(&["list", "-Hpo", columns, "-t", "all", "-r", dataset.as_str()])
+}
+
+/// In the container: the library, and a target for each strategy, mounted and with a file.
+struct Inside {
+    zfs: Zfs,
+    dataset: DatasetName,
+}
+
+impl Inside {
+    fn new(dataset: &str) -> Self {
+        wait_for(|| Command::new("zfs").args(["mount", dataset]).status().unwrap().success());
+        Self { zfs: Zfs::open().unwrap(), dataset: dataset.parse().unwrap() }
+    }
+
+    fn target(&self, leaf: &str) -> DatasetName {
+        let target: DatasetName = format!("{}/{leaf}", self.dataset).parse().unwrap();
+        zfs(&["create", target.as_str()]);
+        fs::write(path_of(&target).join("file"), "old").unwrap();
+        target
+    }
+
+    fn begin(&self, target: &DatasetName, strategy: Strategy) -> Transaction {
+        let transaction = self.zfs.transaction(target).strategy(strategy).begin().unwrap();
+        fs::write(transaction.path().join("file"), "new").unwrap();
+        transaction
+    }
+
+    /// Nothing of a transaction may be left.
+    fn end(self) {
+        assert!(self.zfs.pending(&self.dataset).unwrap().is_empty());
+        let left = all(&self.dataset);
+        for trace in ["-txn-", "-old-", "@txn-"] {
+            assert!(!left.contains(trace), "{left}");
+        }
+    }
+}
+
+fn path_of(target: &DatasetName) -> PathBuf {
+    let [path] = &mounts_of(target.as_str())[..] else { panic!("{target} is not mounted once") };
+    path.clone()
+}
+
+fn read(path: &Path) -> String {
+    fs::read_to_string(path.join("file")).unwrap()
+}
+
+#[test]
+fn root_of_a_container_commits_and_rolls_back() {
+    let Ok(dataset) = std::env::var(DATASET) else {
+        return in_container("container::root_of_a_container_commits_and_rolls_back");
+    };
+    let inside = Inside::new(&dataset);
+    let program = ["program", "-n", dataset.split('/').next().unwrap(), "/dev/null"];
+    assert!(!Command::new("zfs").args(program).output().unwrap().status.success());
+    for (leaf, strategy) in ["promoted", "in-place"].into_iter().zip(STRATEGIES) {
+        let target = inside.target(leaf);
+        let path = path_of(&target);
+        let before = all(&inside.dataset);
+        inside.begin(&target, strategy).rollback().unwrap();
+        drop(inside.begin(&target, strategy));
+        assert_eq!(all(&inside.dataset), before, "{strategy:?}");
+        for round in 0..3 {
+            let transaction = inside.begin(&target, strategy);
+            fs::write(transaction.path().join("file"), round.to_string()).unwrap();
+            let receipt = transaction.commit().unwrap();
+            assert!(receipt.leftovers.is_empty(), "{receipt:?}");
+            assert_eq!((path_of(&target), read(&path)), (path.clone(), round.to_string()));
+        }
+        // What a boot mounts.
+        assert_eq!(zfs(&["get", "-Ho", "value", "canmount", target.as_str()]), "on\n");
+    }
+    let new: DatasetName = format!("{}/parent/new", inside.dataset).parse().unwrap();
+    let transaction = inside.zfs.transaction(&new).create_parents().begin().unwrap();
+    fs::write(transaction.path().join("file"), "first").unwrap();
+    assert!(transaction.commit().unwrap().leftovers.is_empty());
+    assert_eq!(read(&path_of(&new)), "first");
+    assert_eq!(zfs(&["get", "-Ho", "value", "canmount", new.as_str()]), "on\n");
+    inside.end();
+}
+
+#[test]
+fn root_of_a_container_gets_conflicts() {
+    let Ok(dataset) = std::env::var(DATASET) else {
+        return in_container("container::root_of_a_container_gets_conflicts");
+    };
+    let inside = Inside::new(&dataset);
+    for (leaf, strategy) in ["promoted", "in-place"].into_iter().zip(STRATEGIES) {
+        let target = inside.target(leaf);
+        let transaction = inside.begin(&target, strategy);
+        fs::write(path_of(&target).join("other"), "somebody else's").unwrap();
+        let error = transaction.commit().unwrap_err();
+        let CommitError::Conflict { transaction, .. } = error else { panic!("{error}") };
+        transaction.rollback().unwrap();
+        assert_eq!(read(&path_of(&target)), "old");
+
+        let builder = inside.zfs.transaction(&target).strategy(strategy);
+        let transaction = builder.on_conflict(OnConflict::Overwrite).begin().unwrap();
+        fs::write(path_of(&target).join("another"), "somebody else's").unwrap();
+        let receipt = transaction.commit().unwrap();
+        let [kept, ..] = &receipt.leftovers[..] else { panic!("{receipt:?}") };
+        zfs(&["destroy", "-r", &kept.name]);
+        let swept = inside.zfs.sweep(&inside.dataset).unwrap();
+        assert!(swept.unfinished.is_empty(), "{swept:?}");
+
+        let (start, target, inside) = (&Barrier::new(8), &target, &inside);
+        let wins = std::thread::scope(|scope| {
+            let commit = |number: usize| {
+                let strategy = STRATEGIES[number % 2];
+                let begun = inside.zfs.transaction(target).strategy(strategy).begin();
+                // A thread that panicked before would keep the others waiting.
+                start.wait();
+                let transaction = begun.unwrap();
+                fs::write(transaction.path().join("file"), number.to_string()).unwrap();
+                match transaction.commit() {
+                    Ok(_) => 1,
+                    Err(CommitError::Conflict { transaction, .. }) => {
+                        transaction.rollback().unwrap();
+                        0
+                    }
+                    Err(error) => panic!("{error}"),
+                }
+            };
+            let threads: Vec<_> =
+                (0..8).map(|number| scope.spawn(move || commit(number))).collect();
+            threads.into_iter().map(|thread| thread.join().unwrap()).sum::<usize>()
+        });
+        assert_eq!(wins, 1);
+        // What kept the winner's predecessor, the losers' bases, is gone by now.
+        assert!(inside.zfs.sweep(&inside.dataset).unwrap().unfinished.is_empty());
+    }
+    inside.end();
+}
+
+#[test]
+fn what_dies_in_a_container_is_recovered_there() {
+    const TEST: &str = "container::what_dies_in_a_container_is_recovered_there";
+    if let Ok(target) = std::env::var(DIES) {
+        let zfs = Zfs::open().unwrap();
+        let target = target.parse().unwrap();
+        let transaction = zfs.transaction(&target).begin().unwrap();
+        fs::write(transaction.path().join("file"), "new").unwrap();
+        rustix::process::kill_process(rustix::process::getpid(), rustix::process::Signal::KILL)
+            .unwrap();
+    }
+    let Ok(dataset) = std::env::var(DATASET) else { return in_container(TEST) };
+    let inside = Inside::new(&dataset);
+    let target = inside.target("t");
+    let before = all(&inside.dataset);
+    let died = again(TEST, DIES, target.as_str()).output().unwrap();
+    assert_eq!(died.status.signal(), Some(9), "{died:?}");
+    let [pending] = &inside.zfs.pending(&inside.dataset).unwrap()[..] else { panic!("not one") };
+    assert_eq!(pending.condition, Condition::Interrupted);
+    let recovery = inside.zfs.recover(&inside.dataset).unwrap();
+    let [finished] = &recovery.finished[..] else { panic!("{recovery:?}") };
+    assert_eq!(finished.outcome, Outcome::RolledBack);
+    assert_eq!(all(&inside.dataset), before);
+    inside.end();
+}
+
+/// Nobody in a new container can tell what became of the processes of an earlier one; the host can.
+#[test]
+fn what_died_with_its_container_is_recovered_from_the_host() {
+    const TEST: &str = "container::what_died_with_its_container_is_recovered_from_the_host";
+    const READY: &str = "ZFS_TXN_READY";
+    if let Ok(dataset) = std::env::var(DATASET) {
+        let inside = Inside::new(&dataset);
+        let target = inside.target("t");
+        let _transaction = inside.begin(&target, Strategy::Promote);
+        fs::write(std::env::var_os(READY).unwrap(), all(&inside.dataset)).unwrap();
+        wait_for(|| false);
+    }
+    let scene = Scene::new();
+    let dataset = create(&scene);
+    let ready = scene.pool.directory().join("ready");
+    let pids = ["--pid", "--fork", "--kill-child=KILL"];
+    let mut container = container(TEST, &dataset, &pids);
+    let mut container = container.env(READY, &ready).stdout(Stdio::null()).spawn().unwrap();
+    give(&scene, &container, &dataset);
+    wait_for(|| fs::metadata(&ready).is_ok_and(|meta| meta.len() > 0));
+    let pending = scene.zfs.pending(&dataset).unwrap();
+    assert!(matches!(pending[0].condition, Condition::OutOfSight { .. }), "{pending:?}");
+    let recovery = scene.zfs.recover(&dataset).unwrap();
+    assert_eq!((recovery.finished.len(), recovery.untouched.len()), (0, 1), "{recovery:?}");
+    container.kill().unwrap();
+    container.wait().unwrap();
+    wait_for(|| scene.zfs.pending(&dataset).unwrap()[0].condition == Condition::Interrupted);
+    let recovery = scene.zfs.recover(&dataset).unwrap();
+    let [finished] = &recovery.finished[..] else { panic!("{recovery:?}") };
+    assert_eq!(finished.outcome, Outcome::RolledBack);
+    assert!(finished.leftovers.is_empty(), "{finished:?}");
+    scene.end();
+}
