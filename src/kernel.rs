@@ -599,7 +599,7 @@ impl Engine for Kernel {
 
     fn destroy(&self, name: &str, guid: Guid) -> Result<bool, Fault> {
         match self.plain(name)? {
-            Some(plain) => patiently(|| plain.destroy(name, guid, None), is_busy),
+            Some(plain) => patiently(|| plain.destroy(name, guid), is_busy),
             None => self.destroy_patiently(name, guid, DESTROY, NvList::new),
         }
     }
@@ -619,7 +619,7 @@ impl Engine for Kernel {
         // A snapshot of its own is gone after the first try.
         let once = since.starts_with(&format!("{name}@"));
         if let Some(plain) = self.plain(name)? {
-            let call = || plain.destroy(name, guid, Some((since, since_guid)));
+            let call = || plain.destroy_unchanged(name, guid, (since, since_guid));
             return if once { call() } else { patiently(call, is_busy) };
         }
         if once {
@@ -716,7 +716,7 @@ impl Engine for Kernel {
     }
 
     fn unmount_unused(&self, dataset: &DatasetName, place: &Place) -> Result<(), Fault> {
-        if mount::take_away_empty(&place.path)? {
+        if mount::take_away_empty(&place.path, place.replaces)? {
             let _ = std::fs::remove_dir(&place.path);
         } else if mount::places(&mount::table()?, dataset.as_str()).is_empty() {
             // Something came in at the last moment.

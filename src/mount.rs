@@ -60,12 +60,18 @@ pub(crate) fn detach(path: &Path) -> Result<(), Errno> {
     unmount(path, UnmountFlags::DETACH | UnmountFlags::NOFOLLOW)
 }
 
-/// Takes the topmost mount at `path` away if its root is an empty directory; says whether it was, before
-/// and after.
-pub(crate) fn take_away_empty(path: &Path) -> Result<bool, Errno> {
+/// Takes a mount away if it is the topmost one at its path and its root an empty directory; says whether
+/// it was empty, before and after.
+pub(crate) fn take_away_empty(path: &Path, number: Option<u64>) -> Result<bool, Errno> {
     let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC | OFlags::NOFOLLOW;
-    let root = open(path, flags, Mode::empty())?;
-    if !is_empty(&root)? {
+    let root = match open(path, flags, Mode::empty()) {
+        Ok(root) => root,
+        // Something is mounted above it.
+        Err(Errno::NOENT | Errno::NOTDIR | Errno::LOOP) => return Ok(false),
+        Err(errno) => return Err(errno),
+    };
+    let (_, top) = topmost(path)?;
+    if Some(top) != number || !is_empty(&root)? {
         return Ok(false);
     }
     detach(path)?;

@@ -33,6 +33,9 @@ use crate::zfs::PRIVATE_ROOT;
 const LOCK_TRIES: usize = 6_000;
 const LOCK_WAIT: Duration = Duration::from_millis(10);
 
+/// How often a snapshot that others' promotes move is looked for.
+const MOVES: usize = 20;
+
 /// Begins the names of this crate's own properties.
 const OWN: &str = "zfs-txn:";
 
@@ -45,37 +48,77 @@ pub(super) struct Plain {
 // Questions.
 impl Plain {
     pub(super) fn journal(self, scope: Scope<'_>) -> Result<Vec<Entry>, Fault> {
-        let mut found = Vec::new();
         match scope {
-            Scope::Below(dataset) => self.records_below(dataset.as_str(), &mut found)?,
+            Scope::Below(dataset) => {
+                let mut found = Vec::new();
+                self.records_below(dataset.as_str(), &mut found)?;
+                Ok(found)
+            }
             Scope::Target { target, above } => {
-                for dataset in above {
-                    self.records_on(dataset.as_str(), &mut found)?;
-                }
                 let parent = target.parent().ok_or(Errno::INVAL)?;
-                for child in self.children(parent.as_str())? {
-                    let rest = child.strip_prefix(target.as_str());
-                    if rest.is_some_and(|rest| {
-                        rest.is_empty() || rest.starts_with("-txn-") || rest.starts_with("-old-")
-                    }) {
-                        self.records_of(&child, &mut found)?;
+                self.at_rest(parent.as_str(), |children| {
+                    let mut found = Vec::new();
+                    for dataset in above {
+                        self.records_on(dataset.as_str(), &mut found)?;
                     }
-                }
+                    let rests = children
+                        .iter()
+                        .filter_map(|name| Some((name, name.strip_prefix(target.as_str())?)));
+                    let ours = rests.filter(|(_, rest)| {
+                        rest.is_empty() || rest.starts_with("-txn-") || rest.starts_with("-old-")
+                    });
+                    for (child, _) in ours {
+                        self.records_of(child, &mut found)?;
+                    }
+                    Ok(found)
+                })
             }
         }
-        Ok(found)
+    }
+
+    /// Asks about the children of a dataset, again if others' commits have moved names or snapshots
+    /// meanwhile: what is moved may be seen in neither place.
+    fn at_rest<T>(
+        self,
+        parent: &str,
+        ask: impl Fn(&[String]) -> Result<T, Fault>,
+    ) -> Result<T, Fault> {
+        let see = || -> Result<_, Fault> {
+            let children = if_there(self.libzfs.children(parent))?.unwrap_or_default();
+            let mut origins = Vec::new();
+            for child in &children {
+                let props = self.props(child)?;
+                let props = props.as_ref().map(NvList::view);
+                let guid = props.and_then(|props| number(props, "guid"));
+                let origin = props.and_then(|props| text(props, "origin")).map(str::to_owned);
+                origins.push((guid, origin));
+            }
+            Ok((children, origins))
+        };
+        let mut before = see()?;
+        for _ in 0..MOVES {
+            let answer = ask(&before.0)?;
+            let after = see()?;
+            if after == before {
+                return Ok(answer);
+            }
+            before = after;
+        }
+        let detail = Some(format!("what is below {parent} changes all the time"));
+        Err(Fault { errno: Errno::BUSY, detail })
     }
 
     fn records_below(self, dataset: &str, found: &mut Vec<Entry>) -> Result<(), Fault> {
         self.records_of(dataset, found)?;
-        self.children(dataset)?.iter().try_for_each(|child| self.records_below(child, found))
+        let children = if_there(self.libzfs.children(dataset))?.unwrap_or_default();
+        children.iter().try_for_each(|child| self.records_below(child, found))
     }
 
     /// Those on a dataset and on its snapshots.
     fn records_of(self, dataset: &str, found: &mut Vec<Entry>) -> Result<(), Fault> {
         self.records_on(dataset, found)?;
         let of_transactions = format!("{dataset}@txn-");
-        let snapshots = self.snapshots(dataset)?;
+        let snapshots = if_there(self.libzfs.snapshots(dataset))?.unwrap_or_default();
         let mut snapshots = snapshots.iter().filter(|name| name.starts_with(&of_transactions));
         snapshots.try_for_each(|snapshot| self.records_on(snapshot, found))
     }
@@ -151,20 +194,18 @@ impl Plain {
         leaf: &str,
         guid: Guid,
     ) -> Result<Option<String>, Fault> {
-        for child in self.children(parent)? {
-            let name = format!("{child}@{leaf}");
-            if self.is(&name, guid)? {
-                return Ok(Some(name));
+        self.at_rest(parent, |children| {
+            for child in children {
+                let name = format!("{child}@{leaf}");
+                if self.is(&name, guid)? {
+                    return Ok(Some(name));
+                }
             }
-        }
-        Ok(None)
+            Ok(None)
+        })
     }
 
     fn props(self, name: &str) -> Result<Option<NvList>, Fault> {
-        // libzfs has more to say of what it does not find.
-        if !self.lzc.exists(name)? {
-            return Ok(None);
-        }
         if_there(self.libzfs.props(name))
     }
 
@@ -186,10 +227,6 @@ impl Plain {
         Ok(props.and_then(|props| text(props.view(), "origin").map(str::to_owned)))
     }
 
-    fn children(self, name: &str) -> Result<Vec<String>, Fault> {
-        Ok(self.libzfs.children(name)?)
-    }
-
     fn snapshots(self, name: &str) -> Result<Vec<String>, Fault> {
         Ok(self.libzfs.snapshots(name)?)
     }
@@ -199,6 +236,14 @@ impl Plain {
         let bookmarks = self.lzc.get_bookmarks(name, &[])?;
         let names = bookmarks.iter().map(|pair| pair.map(|(name, _)| name.to_owned()));
         Ok(names.collect::<Result<_, _>>()?)
+    }
+
+    /// The own value of `readonly`, in words.
+    fn own_readonly(self, name: &str) -> Result<Option<&'static str>, Fault> {
+        let Some(props) = self.props(name)? else { return Ok(None) };
+        let Ok(attributes) = props.list("readonly") else { return Ok(None) };
+        let own = attributes.str("source").is_ok_and(|source| source == name);
+        Ok(own.then(|| if attributes.u64("value") == Ok(1) { "on" } else { "off" }))
     }
 
     /// The own value of a user property.
@@ -233,14 +278,29 @@ impl Plain {
         }
     }
 
-    fn destroy_now(self, name: &str) -> Result<(), Errno> {
-        let destroyed = match name.contains('@') {
-            true => self.lzc.destroy_snaps(&[name], false),
-            false => self.lzc.destroy(name),
-        };
+    fn destroy_dataset(self, name: &str) -> Result<(), Errno> {
+        // The kernel would destroy a receive that could be resumed, and try again (`zfs_ioc_destroy`).
+        if self.is_receiving(name) {
+            return Err(Errno::EXIST);
+        }
+        self.lzc.destroy(name).map_err(|error| error.errno)?;
+        made("destroy");
+        Ok(())
+    }
+
+    /// A snapshot that isn't there is destroyed.
+    fn destroy_snapshot(self, name: &str) -> Result<(), Errno> {
+        let destroyed = self.lzc.destroy_snaps(&[name], false);
         destroyed.map_err(|error| first_errno(&error))?;
         made("destroy");
         Ok(())
+    }
+
+    /// The name by which a snapshot is there, if it is: promotes of others move it.
+    fn find(self, name: &str, guid: Guid) -> Result<Option<String>, Fault> {
+        let Some((dataset, leaf)) = name.split_once('@') else { return Ok(None) };
+        let Some((parent, _)) = dataset.rsplit_once('/') else { return Ok(None) };
+        self.find_snapshot(parent, leaf, guid)
     }
 }
 
@@ -255,44 +315,64 @@ impl Plain {
         }
     }
 
-    pub(super) fn destroy(
+    pub(super) fn destroy(self, name: &str, guid: Guid) -> Result<bool, Fault> {
+        if !self.known(name, guid)? {
+            return Ok(false);
+        }
+        let Some((dataset, _)) = name.split_once('@') else {
+            self.destroy_dataset(name)?;
+            return Ok(true);
+        };
+        match self.destroy_snapshot(name) {
+            Ok(()) => Ok(self.find(name, guid)?.is_none()),
+            // A receive in place clones the newest snapshot, whoever's it is, until it has ended.
+            Err(Errno::EXIST) if self.is_receiving(dataset) => Err(Errno::BUSY.into()),
+            Err(errno) => Err(errno.into()),
+        }
+    }
+
+    /// Destroys a dataset if nothing was written to it since a snapshot; one of its own goes with it.
+    pub(super) fn destroy_unchanged(
         self,
         name: &str,
         guid: Guid,
-        since: Option<(&str, Guid)>,
+        (since, since_guid): (&str, Guid),
     ) -> Result<bool, Fault> {
         if !self.known(name, guid)? {
             return Ok(false);
         }
-        if let Some((since, since_guid)) = since {
-            if !self.is(since, since_guid)? {
-                return Err(not_the_one(name, guid));
-            }
-            if !self.bookmarks(name)?.is_empty() {
-                return Err(Errno::EXIST.into());
-            }
-            // Zero is exact; other numbers are sums, in which one change may hide another.
-            if self.libzfs.written(name, since)? != 0 {
-                return Err(Errno::TXTBSY.into());
-            }
-            // Before anything of it goes: a destroy refuses a dataset that has others.
-            if self.snapshots(name)?.iter().any(|snapshot| snapshot != since) {
-                return Err(Errno::EXIST.into());
-            }
-            if since.starts_with(&format!("{name}@")) {
-                self.destroy_now(since)?;
-            }
+        if !self.is(since, since_guid)? {
+            return Err(not_the_one(name, guid));
         }
-        let dataset = name.split_once('@').map(|(dataset, _)| dataset);
-        match self.destroy_now(name) {
-            Ok(()) => Ok(true),
-            Err(Errno::NOENT) => Ok(false),
-            // A receive in place clones the newest snapshot, whoever's it is, until it has ended.
-            Err(Errno::EXIST) if dataset.is_some_and(|dataset| self.is_receiving(dataset)) => {
-                Err(Errno::BUSY.into())
+        if since.starts_with(&format!("{name}@")) {
+            // The snapshot has to go first, which takes a txg: writes are refused meanwhile.
+            let before = self.own_readonly(name)?;
+            self.set(name, "readonly", "on")?;
+            let destroyed = self.destroy_unwritten(name, since, true);
+            if destroyed.is_err() {
+                self.put_back(name, "readonly", before);
             }
-            Err(errno) => Err(errno.into()),
+            return destroyed.map(|()| true);
         }
+        self.destroy_unwritten(name, since, false).map(|()| true)
+    }
+
+    fn destroy_unwritten(self, name: &str, since: &str, and_since: bool) -> Result<(), Fault> {
+        let others = self.snapshots(name)?.iter().any(|snapshot| snapshot != since);
+        if others || !self.bookmarks(name)?.is_empty() {
+            return Err(Errno::EXIST.into());
+        }
+        // What is written between this and the destroy is in use until it is in the pool, and the
+        // destroy says so.
+        self.lzc.sync(name.split('/').next().unwrap_or_default(), false)?;
+        // Zero is exact; other numbers are sums, in which one change may hide another.
+        if self.libzfs.written(name, since)? != 0 {
+            return Err(Errno::TXTBSY.into());
+        }
+        if and_since {
+            self.destroy_snapshot(since)?;
+        }
+        Ok(self.destroy_dataset(name)?)
     }
 
     fn is_receiving(self, dataset: &str) -> bool {
@@ -315,9 +395,9 @@ impl Plain {
             return Err(not_the_one(name, guid));
         }
         for snapshot in self.snapshots(name)? {
-            self.destroy_now(&snapshot)?;
+            self.destroy_snapshot(&snapshot)?;
         }
-        self.destroy_now(name)?;
+        self.destroy_dataset(name)?;
         Ok(true)
     }
 
@@ -341,6 +421,7 @@ impl Plain {
         old: Option<&str>,
         new: Option<&str>,
     ) -> Result<bool, Fault> {
+        let _lock = Lock::take(guid)?;
         if !self.known(carrier, guid)? {
             return Ok(false);
         }
@@ -351,6 +432,13 @@ impl Plain {
         Ok(true)
     }
 
+    /// After a failure, which is what the caller has to hear of.
+    fn put_back(self, carrier: &str, property: &str, value: Option<&str>) {
+        if let Err(fault) = self.replace(carrier, property, value) {
+            tracing::warn!(carrier, ?fault, "a record could not be put back");
+        }
+    }
+
     fn replace(self, carrier: &str, property: &str, value: Option<&str>) -> Result<(), Fault> {
         match value {
             Some(value) => self.set(carrier, property, value),
@@ -359,19 +447,63 @@ impl Plain {
     }
 
     pub(super) fn promote(self, promotion: Promotion<'_>) -> Result<Promoted, Fault> {
-        let Promotion { clone, head, head_origin, base, since, record, undoes } = promotion;
-        let (clone, head, base_guid) =
-            ((clone.name.as_str(), clone.guid), (head.name.as_str(), head.guid), base);
-        let _lock = Lock::take(head.1)?;
-        if !self.is(clone.0, clone.1)? || !self.is(head.0, head.1)? {
-            return Ok(Promoted::Replaced);
-        }
-        let Some(base) = self.origin(clone.0)? else { return Ok(Promoted::Replaced) };
-        let Some(leaf) = base.strip_prefix(head.0).and_then(|rest| rest.strip_prefix('@')) else {
-            return Ok(Promoted::Replaced);
+        let _lock = Lock::take(promotion.head.guid)?;
+        let head = promotion.head.name.as_str();
+        let base = match self.promotable(promotion) {
+            Ok(Ok(base)) => base,
+            Ok(Err(refused)) => return Ok(refused),
+            // Renamed between two questions.
+            Err(Fault { errno: Errno::NOENT, .. }) => return Ok(Promoted::Replaced),
+            Err(fault) => return Err(fault),
         };
-        if !self.is(&base, base_guid)? || !self.has_origin(head.0, head_origin)? {
-            return Ok(Promoted::Replaced);
+        let Promotion { clone, since, record: (property, record), undoes, .. } = promotion;
+        if undoes {
+            self.lzc.promote(clone.name.as_str())?;
+            made("promote");
+            let leaf = base.split_once('@').map(|(_, leaf)| leaf).unwrap_or_default();
+            self.set(&format!("{}@{leaf}", clone.name), property, record)?;
+            return Ok(Promoted::Done);
+        }
+        // As long as the clone holds the base, the record has to know the clone. And with this txg,
+        // all that was written before is counted.
+        let before = self.own(&base, property)?;
+        self.set(&base, property, record)?;
+        let promoted =
+            self.promote_unwritten(clone.name.as_str(), since.map(|since| (head, since)));
+        if promoted != Ok(Promoted::Done) {
+            self.put_back(&base, property, before.as_deref());
+        }
+        promoted
+    }
+
+    fn promote_unwritten(
+        self,
+        clone: &str,
+        since: Option<(&str, &str)>,
+    ) -> Result<Promoted, Fault> {
+        // Zero is exact; other numbers are sums, in which one change may hide another.
+        if let Some((head, since)) = since {
+            if self.libzfs.written(head, since)? != 0 {
+                return Ok(Promoted::Written);
+            }
+        }
+        self.lzc.promote(clone)?;
+        made("promote");
+        Ok(Promoted::Done)
+    }
+
+    /// The base's full name, or why its clone can't be promoted.
+    fn promotable(self, promotion: Promotion<'_>) -> Result<Result<String, Promoted>, Fault> {
+        let Promotion { clone, head, head_origin, base: base_guid, since, .. } = promotion;
+        let clone = (clone.name.as_str(), clone.guid);
+        let head = (head.name.as_str(), head.guid);
+        if !self.is(clone.0, clone.1)? || !self.is(head.0, head.1)? {
+            return Ok(Err(Promoted::Replaced));
+        }
+        let Some(base) = self.origin(clone.0)? else { return Ok(Err(Promoted::Replaced)) };
+        let is_of_head = base.strip_prefix(head.0).is_some_and(|rest| rest.starts_with('@'));
+        if !is_of_head || !self.is(&base, base_guid)? || !self.has_origin(head.0, head_origin)? {
+            return Ok(Err(Promoted::Replaced));
         }
         // A commit in place that has begun is not overtaken: what it receives would go to the old head.
         let snapshots = self.snapshots(head.0)?;
@@ -381,19 +513,15 @@ impl Plain {
                 self.records_on(snapshot, &mut records)?;
             }
             if records.iter().any(|entry| entry.local && is_staged(&entry.value)) {
-                return Ok(Promoted::Busy(snapshot.clone()));
+                return Ok(Err(Promoted::Busy(snapshot.clone())));
             }
         }
-        if let Some(since) = since {
+        if since.is_some() {
             let base_txg = self.txg(&base)?;
             for snapshot in snapshots.iter().filter(|name| !is_of_a_transaction(name)) {
                 if self.txg(snapshot)? > base_txg {
-                    return Ok(Promoted::Newer(snapshot.clone()));
+                    return Ok(Err(Promoted::Newer(snapshot.clone())));
                 }
-            }
-            // Zero is exact; other numbers are sums, in which one change may hide another.
-            if self.libzfs.written(head.0, since)? != 0 {
-                return Ok(Promoted::Written);
             }
         }
         // The kernel would panic (promote.lua says more).
@@ -402,28 +530,14 @@ impl Plain {
             let detail = Some(format!("in the way: {}#{twice}", head.0));
             return Err(Fault { errno: Errno::EXIST, detail });
         }
-        // As long as the clone holds the base, the record has to know it.
-        let (property, record) = record;
-        let before = self.own(&base, property)?;
-        if !undoes {
-            self.set(&base, property, record)?;
-        }
-        if let Err(error) = self.lzc.promote(clone.0) {
-            if !undoes {
-                self.replace(&base, property, before.as_deref())?;
-            }
-            return Err(error.into());
-        }
-        made("promote");
-        if undoes {
-            self.set(&format!("{}@{leaf}", clone.0), property, record)?;
-        }
-        Ok(Promoted::Done)
+        Ok(Ok(base))
     }
 
+    /// Whether a dataset is there, and is a clone of this snapshot.
     fn has_origin(self, name: &str, origin: Option<Guid>) -> Result<bool, Fault> {
-        let found = self.origin(name)?.map(|found| self.guid(&found)).transpose()?.flatten();
-        Ok(found == origin)
+        let Some(props) = self.props(name)? else { return Ok(false) };
+        let found = text(props.view(), "origin").map(|found| self.guid(found)).transpose()?;
+        Ok(found.flatten() == origin)
     }
 
     pub(super) fn conclude(self, conclusion: Conclusion<'_>) -> Result<Concluded, Fault> {
@@ -444,31 +558,45 @@ impl Plain {
                 }
                 None => {}
                 Some((since, guid)) if !self.is(since, guid)? => return Ok(Concluded::Replaced),
-                Some(since) => match self.destroy(known.name.as_str(), known.guid, Some(since)) {
-                    Ok(_) => {}
-                    Err(Fault { errno: Errno::TXTBSY, .. }) => return Ok(Concluded::Written),
-                    Err(Fault { errno, .. }) => return Ok(Concluded::Busy(errno)),
-                },
+                Some(since) => {
+                    match self.destroy_unchanged(known.name.as_str(), known.guid, since) {
+                        Ok(_) => {}
+                        Err(Fault { errno: Errno::TXTBSY, .. }) => return Ok(Concluded::Written),
+                        Err(Fault { errno, .. }) => return Ok(Concluded::Busy(errno)),
+                    }
+                }
             }
         }
         gate.iter().try_for_each(|property| self.open(target.0, property))?;
-        for dataset in marked {
-            if self.own(dataset.as_str(), MARK)?.is_some() {
-                self.clear(dataset.as_str(), MARK)?;
-            }
-        }
         if !self.is(carrier.0, carrier.1)? {
             return Ok(Concluded::Done(left));
         }
         if !carrier.0.contains('@') {
+            // Without its marks, what was created is known by that.
+            self.set(carrier.0, property, committed)?;
+            for dataset in marked {
+                if self.own(dataset.as_str(), MARK)?.is_some() {
+                    self.clear(dataset.as_str(), MARK)?;
+                }
+            }
             self.clear(carrier.0, property)?;
             return Ok(Concluded::Done(None));
         }
-        let left = left.or_else(|| self.destroy_now(carrier.0).err());
-        if left.is_some() {
-            self.set(carrier.0, property, committed)?;
+        let mut at = carrier.0.to_owned();
+        for _ in 0..MOVES {
+            if left.is_none() {
+                left = self.destroy_snapshot(&at).err();
+            }
+            match (self.find(&at, carrier.1)?, left) {
+                (None, _) => return Ok(Concluded::Done(None)),
+                (Some(found), Some(_)) => {
+                    self.set(&found, property, committed)?;
+                    return Ok(Concluded::Done(left));
+                }
+                (Some(elsewhere), None) => at = elsewhere,
+            }
         }
-        Ok(Concluded::Done(left))
+        Err(Errno::BUSY.into())
     }
 
     pub(super) fn stage(self, staging: Staging<'_>) -> Result<Staged, Fault> {
@@ -485,21 +613,23 @@ impl Plain {
         {
             return Ok(Staged::Replaced);
         }
-        // Zero is exact; other numbers are sums, in which one change may hide another.
-        if self.libzfs.written(target.0, since)? != 0 {
-            return Ok(Staged::Written);
-        }
         if self.lzc.exists(snapshot)? {
             return Err(Errno::EXIST.into());
         }
+        // With this txg, all that was written before is counted.
         let (property, record) = record;
         let before = self.own(base.0, property)?;
         self.set(base.0, property, record)?;
-        let taken = self.take_sent(workspace.name, (bookmark, base.0), snapshot);
-        if taken.is_err() {
-            self.replace(base.0, property, before.as_deref())?;
+        let staged = match self.libzfs.written(target.0, since) {
+            // Zero is exact; other numbers are sums, in which one change may hide another.
+            Ok(0) => self.take_sent(workspace.name, (bookmark, base.0), snapshot),
+            Ok(_) => Ok(Staged::Written),
+            Err(error) => Err(error.into()),
+        };
+        if staged != Ok(Staged::Done) {
+            self.put_back(base.0, property, before.as_deref());
         }
-        taken.map(|()| Staged::Done)
+        staged
     }
 
     fn take_sent(
@@ -507,15 +637,19 @@ impl Plain {
         workspace: &DatasetName,
         (bookmark, base): (&str, &str),
         snapshot: &str,
-    ) -> Result<(), Fault> {
+    ) -> Result<Staged, Fault> {
         let leaf = bookmark.split_once('#').map(|(_, leaf)| leaf).unwrap_or_default();
         if !self.bookmarks(workspace.as_str())?.iter().any(|there| there == leaf) {
             self.lzc.bookmark(&[(bookmark, base)])?;
             made("bookmark");
         }
-        self.lzc.snapshot(&[snapshot], &NvList::new()?)?;
+        let taken = self.lzc.snapshot(&[snapshot], &NvList::new()?);
+        // Judge by the state: it was not there before.
+        if !self.lzc.exists(snapshot)? {
+            taken?;
+        }
         made("snapshot");
-        Ok(())
+        Ok(Staged::Done)
     }
 
     pub(super) fn conclude_in_place(self, end: InPlaceEnd<'_>) -> Result<Option<Errno>, Fault> {
@@ -524,41 +658,44 @@ impl Plain {
             return Err(not_the_one(target.name.as_str(), target.guid));
         }
         let mut left = None;
-        if let Some(workspace) = workspace {
-            let (name, guid) = (workspace.name.as_str(), workspace.guid);
-            if self.is(name, guid)? {
-                // After a promote it would hold the target's snapshots.
-                if !self.has_origin(name, Some(base.1))? {
-                    return Err(not_the_one(name, guid));
-                }
-                for snapshot in self.snapshots(name)? {
-                    left = left.or(self.destroy_now(&snapshot).err());
-                }
-                if left.is_none() {
-                    left = self.destroy_now(name).err();
-                }
+        let base_is_there = self.is(base.0, base.1)?;
+        let workspace = workspace.map(|workspace| (workspace.name.as_str(), workspace.guid));
+        let workspace = match workspace {
+            Some((name, guid)) if self.is(name, guid)? => Some((name, guid)),
+            _ => None,
+        };
+        // After a promote it would hold the target's snapshots.
+        if let Some((name, guid)) = workspace {
+            if !self.has_origin(name, Some(base.1))? {
+                return Err(not_the_one(name, guid));
             }
+        }
+        // Once the first of these is gone, it is known by that alone that the change was received.
+        if base_is_there {
+            self.set(base.0, property, committed)?;
         }
         for (snapshot, guid) in snapshots {
             if self.is(snapshot, *guid)? {
-                left = left.or(self.destroy_now(snapshot).err());
+                left = left.or(self.destroy_snapshot(snapshot).err());
             }
         }
-        if !self.is(base.0, base.1)? {
+        // The last but one: as long as it is there, a sweep goes on with the rest.
+        if let Some((name, _)) = workspace {
+            for snapshot in self.snapshots(name)? {
+                left = left.or(self.destroy_snapshot(&snapshot).err());
+            }
+            if left.is_none() {
+                left = self.destroy_dataset(name).err();
+            }
+        }
+        let left = left.or(keeps.then_some(Errno::EXIST));
+        if left.is_some() || !base_is_there {
             return Ok(left);
         }
-        let mut left = left.or(keeps.then_some(Errno::EXIST));
-        if left.is_none() {
-            left = self.destroy_now(base.0).err();
-            // Another receive clones the newest snapshot, whoever's it is, until it has ended.
-            if left == Some(Errno::EXIST) && self.is_receiving(target.name.as_str()) {
-                left = Some(Errno::BUSY);
-            }
+        match self.destroy(base.0, base.1) {
+            Ok(_) => Ok(None),
+            Err(fault) => Ok(Some(fault.errno)),
         }
-        if left.is_some() {
-            self.set(base.0, property, committed)?;
-        }
-        Ok(left)
     }
 }
 

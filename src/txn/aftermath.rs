@@ -134,7 +134,7 @@ impl Sighting {
         }
         let fence = self.fenced.then_some(Step::Unfence);
         if self.strategy == Strategy::InPlace {
-            if self.state == State::Kept && self.look {
+            if self.state == State::Kept && self.look && !self.workspace {
                 return Aftermath::Stuck("a snapshot keeps what the commit has overridden");
             }
             let rest = [Step::UnmountWorkspace, Step::Conclude];

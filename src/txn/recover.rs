@@ -141,7 +141,8 @@ impl Case {
             Aftermath::Stuck(reason) => return Err(self.unfinished(reason.to_owned(), None)),
         };
         tracing::info!(id = %self.id, target = %survey.stage.order.layout.target, ?outcome, "recover");
-        let strayed = survey.unmount_stray_predecessor().map_err(fault)?;
+        let unpinned = survey.is_between_unpinned();
+        survey.unmount_stray_predecessor().map_err(fault)?;
         match outcome {
             Outcome::RolledBack => survey.unmount_strays().map_err(fault)?,
             Outcome::Committed | Outcome::Swept => {
@@ -164,7 +165,7 @@ impl Case {
                 _ => return Err(self.unfinished(error.to_string(), Some(error))),
             }
         }
-        if strayed && outcome == Outcome::RolledBack {
+        if unpinned && outcome == Outcome::RolledBack {
             survey.mount_target().map_err(fault)?;
         }
         let stage = &mut survey.stage;
@@ -292,13 +293,15 @@ impl Survey {
         };
         sighting.target = match (marked(target), stage.engine.facts(target.as_str())?) {
             (Some(_), Some(_)) => Named::New,
+            // The marks go before the record.
+            (None, Some(_)) if sighting.state == State::Committed => Named::New,
             (None, Some(_)) => Named::Other,
             (_, None) => Named::Nothing,
         };
         let facts = stage.engine.facts(workspace.as_str())?;
         sighting.workspace = facts.is_some();
         stage.guids.workspace = match sighting.target {
-            Named::New => marked(target),
+            Named::New => stage.engine.facts(target.as_str())?.map(|facts| facts.guid),
             // Without a mark it was interrupted between the two txgs of its making: its name has the
             // id in it, and the record is older.
             _ => facts.map(|facts| facts.guid),
@@ -495,35 +498,37 @@ impl Survey {
         engine.keep_from_boot_mounts(predecessor)
     }
 
-    /// Without a pinned mount point, a boot between the two renames mounts a predecessor that inherits
-    /// its mount point under its own name. Says whether that was so.
-    fn unmount_stray_predecessor(&self) -> Result<bool, Fault> {
-        let (engine, order) = (&self.stage.engine, &self.stage.order);
-        let predecessor = &order.layout.predecessor;
-        let unpinned = order.record.gate.iter().any(|gate| gate == GATE_OF_PLAIN_CALLS);
-        if !unpinned || !self.sighting.predecessor || !self.sighting.is_between() {
-            return Ok(false);
+    /// Whether a target that inherits its mount point may have lost it with its name.
+    fn is_between_unpinned(&self) -> bool {
+        let gate = &self.stage.order.record.gate;
+        self.sighting.is_between() && gate.iter().any(|gate| gate == GATE_OF_PLAIN_CALLS)
+    }
+
+    /// A boot mounts such a target under the predecessor's name.
+    fn unmount_stray_predecessor(&self) -> Result<(), Fault> {
+        let (engine, predecessor) = (&self.stage.engine, &self.stage.order.layout.predecessor);
+        if !self.is_between_unpinned() || !self.sighting.predecessor {
+            return Ok(());
         }
         let facts = engine.facts(predecessor.as_str())?;
         let own = facts.map(|facts| PathBuf::from(facts.mountpoint));
         let own = own.filter(|path| path.file_name() == Some(predecessor.leaf().as_ref()));
-        let mut strayed = false;
         for place in engine.places(predecessor)? {
             if Some(&place.path) == own.as_ref() {
                 engine.unmount_stray(&place)?;
-                strayed = true;
             }
         }
-        Ok(strayed)
+        Ok(())
     }
 
-    /// Mounts the target where a boot would have, had it had its name.
+    /// Mounts a target that is mounted nowhere where a boot would have, had it had its name.
     fn mount_target(&self) -> Result<(), Fault> {
         let (engine, target) = (&self.stage.engine, &self.stage.order.layout.target);
-        let Some(facts) = engine.facts(target.as_str())? else { return Ok(()) };
-        if is_another_containers(&self.stage, target)? {
+        let claims = engine.settings(target)?.claim.is_some();
+        if !claims || !engine.places(target)?.is_empty() {
             return Ok(());
         }
+        let Some(facts) = engine.facts(target.as_str())? else { return Ok(()) };
         let options = engine.mount_options(target)?;
         let place = Place::new(None, facts.mountpoint.into(), options);
         engine.attach(engine.prepare_mount(target, place)?).map(drop)
@@ -533,18 +538,19 @@ impl Survey {
     /// transaction has created.
     fn unmount_strays(&self) -> Result<(), Fault> {
         let stage = &self.stage;
+        if self.sighting.target == Named::New {
+            return Ok(());
+        }
+        let workspace = self.sighting.workspace.then_some(&stage.order.layout.workspace);
+        for place in workspace.map_or(Ok(Vec::new()), |name| stage.engine.places(name))? {
+            if place.path != stage.order.private_path {
+                stage.engine.unmount_stray(&place)?;
+            }
+        }
         let parents = stage.order.layout.missing_parents.iter().zip(&stage.guids.parents);
         for (parent, _) in parents.rev().filter(|(_, made)| made.is_some()) {
             for place in stage.engine.places(parent)? {
                 stage.engine.unmount_unused(parent, &place)?;
-            }
-        }
-        if !self.sighting.workspace || self.sighting.target == Named::New {
-            return Ok(());
-        }
-        for place in stage.engine.places(&stage.order.layout.workspace)? {
-            if place.path != stage.order.private_path {
-                stage.engine.unmount_stray(&place)?;
             }
         }
         Ok(())

@@ -108,7 +108,8 @@ impl Inside {
 
     /// Nothing of a transaction may be left.
     fn end(self) {
-        assert!(self.zfs.pending(&self.dataset).unwrap().is_empty());
+        let pending = self.zfs.pending(&self.dataset).unwrap();
+        assert!(pending.is_empty(), "{pending:?}");
         let left = all(&self.dataset);
         for trace in ["-txn-", "-old-", "@txn-"] {
             assert!(!left.contains(trace), "{left}");

@@ -78,6 +78,7 @@ scenarios! {
     an_init_by_plain_calls_is_killed: Missing, Commit, PlainCalls;
     the_undoing_of_an_update_by_plain_calls_is_killed: Inherited, UndoneCommit, PlainCalls;
     a_commit_by_plain_calls_that_keeps_the_predecessor_is_killed: Own, Overwrite, PlainCalls;
+    a_commit_in_place_by_plain_calls_that_keeps_a_snapshot_is_killed: InPlace, Overwrite, PlainCalls;
     an_update_with_an_inherited_mount_point_is_killed: Inherited, Commit, Programs;
     an_update_is_killed: Own, Commit, Programs;
     an_init_is_killed: Missing, Commit, Programs;
@@ -132,6 +133,10 @@ impl Scenario {
             |steps: &[Step]| steps.iter().rev().filter_map(|step| step.inverse()).collect();
         let steps: Vec<Step> = match self.job {
             Job::Commit => [begin, commit, settle].concat(),
+            Job::Overwrite if self.target == Target::InPlace => {
+                let at = settle.iter().position(|step| *step == Step::UnmountWorkspace);
+                settle[at.unwrap_or_default()..].to_vec()
+            }
             Job::Overwrite => [&settle[1..], &[Step::ParkPredecessor]].concat(),
             Job::UndoneCommit => undone(&[&begin[..], &commit[..commit.len() - 1]].concat()),
             Job::Rollback | Job::UndoneBegin => undone(&begin),
@@ -148,7 +153,8 @@ impl Scenario {
         steps.into_iter().filter(|step| no_effect(*step).is_none()).collect()
     }
 
-    /// Whether the predecessor is kept for its content, and the commit's record with it.
+    /// Whether the predecessor is kept for its content, or, in place, a snapshot, and the commit's record
+    /// with it.
     fn keeps_predecessor(self) -> bool {
         self.job == Job::Overwrite
     }

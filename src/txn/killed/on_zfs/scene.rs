@@ -289,6 +289,7 @@ impl Scene {
         self.destroy(&format!("{target}@final"));
         for pending in self.zfs.pending(&site.dataset).unwrap() {
             self.destroy(&format!("{target}-old-{}", pending.id));
+            self.destroy(&format!("{target}@{}", pending.id.look_leaf()));
             self.destroy(&pending.carrier);
         }
         if self.scenario.target != Target::Missing {
@@ -387,7 +388,11 @@ impl Scene {
         };
         let target = format!("CASE/{}", self.relative());
         let old = format!("{target}-old-ID");
+        let look = format!("{target}@txn-ID-look");
         match self.scenario.keeps_predecessor() {
+            true if self.scenario.target == Target::InPlace => {
+                assert!(guid(state, &look).is_some(), "{title}")
+            }
             true => assert_eq!(guid(state, &old), guid(identity, &target), "{title}"),
             false => state.assert_no_trace(title),
         }
@@ -398,6 +403,7 @@ impl Scene {
         let made = [
             format!("{target}@final"),
             format!("{target}@txn-ID"),
+            look,
             "CASE/parent".to_owned(),
             old,
             target,
