@@ -1,4 +1,5 @@
-//! The verbs that a transaction needs of ZFS. Each one that changes something is one durable effect.
+//! The verbs that a transaction needs of ZFS. Each one that changes something is one durable effect, where
+//! channel programs can be run.
 
 use std::fmt;
 use std::ops::ControlFlow;

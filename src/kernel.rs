@@ -1,4 +1,5 @@
-//! The engine on real ZFS: each verb is one call of libzfs_core, libzfs or the mount API.
+//! The engine on real ZFS: each verb is one call of libzfs_core, libzfs or the mount API, or, where no
+//! channel program can be run, several ([`plain`]).
 
 mod in_place;
 pub(crate) mod plain;

@@ -56,7 +56,7 @@ impl LibZfs {
     ///
     /// # Errors
     ///
-    /// `ENOENT`, `EXDEV` (not an earlier state of it).
+    /// `ENOENT`, `EINVAL` (not an earlier state of it).
     #[doc(alias = "zfs_prop_get_written_int")]
     pub(crate) fn written(&self, name: &str, since: &str) -> Result<u64, LibZfsError> {
         const CALL: &str = "zfs_prop_get_written_int";

@@ -5,7 +5,7 @@ use std::fs;
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
-use crate::engine::Engine;
+use crate::engine::{Engine, LOOK};
 use crate::ffi::nvlist::{NvList, NvRef, Value};
 use crate::test_pool::TestPool;
 use crate::txn::journal;
@@ -81,6 +81,7 @@ impl State {
             // A record says when and by whom it was begun.
             let value = match journal::id_of(property) {
                 Some(_) => value.split(';').find(|field| field.starts_with("state=")).unwrap(),
+                None if property == LOOK => "ID",
                 None => value,
             };
             let (general, state) = (|text: &str| general(text, cases[at]), &mut states[at]);
