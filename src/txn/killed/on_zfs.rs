@@ -254,8 +254,10 @@ fn killed_after_each_effect(scenario: Scenario) {
     let (_, counts) = scene.run(&effects, &once);
     let again = |(kill, count): (&Kill<'_>, &usize)| {
         let kill = Kill { disk: None, ..*kill };
-        // What is the same with programs is killed there a second time at each effect, here at one.
-        let all = scenario.by == By::Programs || effects[kill.number - 1].verb.starts_with(WITHIN);
+        // With programs, recovery is killed at each of its effects; with plain calls, at each where it is
+        // another one, in one scenario, and else at one.
+        let another = effects[kill.number - 1].verb.starts_with(WITHIN);
+        let all = scenario.by == By::Programs || another && scenario.target == Target::Inherited;
         let only = (!all).then(|| 1 + kill.number % (*count).max(1));
         let seconds = (1..=*count).filter(move |second| only.is_none_or(|only| *second == only));
         seconds.map(move |second| Kill { second: Some(second), ..kill })
