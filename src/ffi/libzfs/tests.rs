@@ -30,6 +30,54 @@ mod on_zfs {
     }
 
     #[test]
+    fn what_is_below_a_dataset_and_what_was_written_to_it() {
+        let (libzfs, pool) = start();
+        let (a, snapshot) = (pool.dataset("a"), pool.dataset("a@s"));
+        pool.zfs(&["create", &a]);
+        pool.zfs(&["create", "-V", "1M", &pool.dataset("a/v")]);
+        pool.zfs(&["create", &pool.dataset("a/b")]);
+        pool.zfs(&["create", &pool.dataset("a/b/c")]);
+        let sorted = |mut names: Vec<String>| {
+            names.sort();
+            names
+        };
+        let children = sorted(libzfs.children(&a).unwrap());
+        assert_eq!(children, [pool.dataset("a/b"), pool.dataset("a/v")]);
+        assert!(libzfs.children(&pool.dataset("a/v")).unwrap().is_empty());
+        pool.zfs(&["snapshot", &snapshot]);
+        pool.zfs(&["snapshot", &pool.dataset("a@t")]);
+        let snapshots = sorted(libzfs.snapshots(&a).unwrap());
+        assert_eq!(snapshots, [snapshot.clone(), pool.dataset("a@t")]);
+        assert_eq!(libzfs.written(&a, &snapshot), Ok(0));
+        let path = pool.mountpoint().join("a");
+        assert_eq!(libzfs.mountpoint(&a).unwrap(), path.to_str().unwrap());
+        fs::write(path.join("file"), vec![7; 1 << 20]).unwrap();
+        pool.zpool(&["sync", pool.name()]);
+        assert!(libzfs.written(&a, &snapshot).unwrap() > 0);
+        let missing = pool.dataset("missing");
+        assert_eq!(libzfs.children(&missing).unwrap_err().errno, Errno::NOENT);
+        assert_eq!(libzfs.written(&a, &pool.dataset("a@u")).unwrap_err().errno, Errno::NOENT);
+        pool.cleanup();
+    }
+
+    #[test]
+    fn properties_of_datasets_and_snapshots_are_cleared_but_for_the_mountpoint() {
+        let (libzfs, pool) = start();
+        let (a, snapshot) = (pool.dataset("a"), pool.dataset("a@s"));
+        pool.zfs(&["create", "-o", "test:note=x", "-o", "readonly=off", &a]);
+        pool.zfs(&["snapshot", "-o", "test:mark=y", &snapshot]);
+        libzfs.set_without_mounting(&snapshot, "test:mark", "z").unwrap();
+        assert_eq!(pool.zfs(&["get", "-Ho", "value", "test:mark", &snapshot]), "z\n");
+        for (name, property) in [(&a, "test:note"), (&a, "readonly"), (&snapshot, "test:mark")] {
+            libzfs.inherit(name, property).unwrap();
+            let source = pool.zfs(&["get", "-Ho", "source", property, name]);
+            assert!(["-\n", "default\n"].contains(&source.as_str()), "{property}: {source}");
+        }
+        assert_eq!(libzfs.inherit(&a, "mountpoint").unwrap_err().errno, Errno::INVAL);
+        pool.cleanup();
+    }
+
+    #[test]
     fn props_with_their_sources() {
         let (libzfs, pool) = start();
         let (a, b) = (pool.dataset("a"), pool.dataset("a/b"));

@@ -254,8 +254,8 @@ fn killed_after_each_effect(scenario: Scenario) {
     let (_, counts) = scene.run(&effects, &once);
     let again = |(kill, count): (&Kill<'_>, &usize)| {
         let kill = Kill { disk: None, ..*kill };
-        // With programs, recovery is killed at each of its effects; with plain calls, at each where it is
-        // another one, in one scenario, and else at one.
+        // With programs, recovery is killed at each of its effects; with plain calls, where it is another
+        // one, for updates that inherit their mount point, and else at one.
         let another = effects[kill.number - 1].verb.starts_with(WITHIN);
         let all = scenario.by == By::Programs || another && scenario.target == Target::Inherited;
         let only = (!all).then(|| 1 + kill.number % (*count).max(1));
