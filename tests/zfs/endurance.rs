@@ -8,6 +8,7 @@ use std::sync::{Arc, Barrier};
 use zfs_txn::{CommitError, DatasetName, Keeps, OnConflict, Strategy};
 
 use crate::support::{Scene, mount_lines};
+use crate::test_pool::{FIGURES, figures};
 
 /// How much to do: by default what fits into a run of all tests under emulation.
 fn amount(variable: &str, default: usize) -> usize {
@@ -50,7 +51,7 @@ fn of_eight_racing_commits_one_wins_in_every_round() {
         assert!(swept.unfinished.is_empty(), "round {round}: {swept:?}");
         assert!(scene.zfs.pending(&scene.name("")).unwrap().is_empty(), "round {round}");
     }
-    println!("{rounds} rounds of 8 commits: {rounds} won, {} conflicts", rounds * 7);
+    figures(&format!("{rounds} rounds of 8 commits: {rounds} won, {} conflicts", rounds * 7));
     scene.end();
 }
 
@@ -122,11 +123,11 @@ fn every_line_is_kept(strategy: Strategy) {
     let lost: Vec<_> = written.iter().filter(|line| !found.contains(*line)).collect();
     assert!(lost.is_empty(), "{} of {} lines are lost: {lost:?}", lost.len(), written.len());
     assert!(written.len() > commits && !kept.is_empty(), "the writer did not get to write");
-    println!(
+    figures(&format!(
         "{strategy:?}: {} lines, {commits} commits, {} predecessors or snapshots kept, 0 lost",
         written.len(),
         kept.len()
-    );
+    ));
     for number in 0..kept.len() {
         let at = scene.pool.directory().join(format!("kept-{number}"));
         assert!(std::process::Command::new("umount").arg(at).status().unwrap().success());
@@ -147,12 +148,14 @@ fn possessions() -> (usize, usize, u64) {
 #[test]
 fn nothing_leaks_in_the_process() {
     const ALONE: &str = "ZFS_TXN_LEAKS_ALONE";
-    const WORKERS: usize = 4;
+    const WORKERS: usize = 8;
     if std::env::var_os(ALONE).is_none() {
         let test = "endurance::nothing_leaks_in_the_process";
         let output = crate::support::again(test, ALONE, "yes").output().unwrap();
-        print!("{}", String::from_utf8_lossy(&output.stdout));
-        return crate::support::assert_passed(&output);
+        crate::support::assert_passed(&output);
+        let said = String::from_utf8_lossy(&output.stdout);
+        let said = said.lines().filter_map(|line| line.split_once(FIGURES));
+        return said.for_each(|(_, text)| figures(text));
     }
     let (rollbacks, commits) = (amount("ZFS_TXN_ROLLBACKS", 40), amount("ZFS_TXN_COMMITS", 15));
     let scene = Scene::new();
@@ -183,7 +186,7 @@ fn nothing_leaks_in_the_process() {
     };
     // What is made once and kept, such as libzfs's handle, is there after the first few.
     for commit in [true, false] {
-        rounds(4 * WORKERS, commit);
+        rounds(2 * WORKERS, commit);
     }
     // Other tests mount pools of their own.
     let mounts =
@@ -201,9 +204,9 @@ fn nothing_leaks_in_the_process() {
         })
         .find(|after| (after.0, after.1) == (before.0, before.1))
         .unwrap_or_else(possessions);
-    println!(
+    figures(&format!(
         "I9: {rollbacks} rollbacks, {commits} commits: (fds, threads, KiB) {before:?} -> {after:?}"
-    );
+    ));
     assert_eq!((after.0, after.1), (before.0, before.1));
     assert_eq!(mounts(), mounted);
     // Allocators keep some: a leak of 100 bytes each would show in ten thousand.

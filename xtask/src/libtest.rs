@@ -44,6 +44,9 @@ fn result(line: &str) -> Option<(&str, Outcome)> {
     Some((plain(name), outcome))
 }
 
+/// Begins a line that a test writes for whoever watches, though it passes.
+const FIGURES: &str = "figures: ";
+
 /// Follows the output of one test program and holds it to what it listed.
 #[derive(Debug)]
 pub(crate) struct Watch {
@@ -88,6 +91,9 @@ impl Watch {
 
     /// Takes a line of output; returns what to show of it.
     pub(crate) fn line(&mut self, line: &str) -> Option<String> {
+        if let Some(figures) = line.strip_prefix(FIGURES) {
+            return Some(format!("{:<5} {figures}", self.label));
+        }
         let Some((name, outcome)) = result(line) else {
             self.details.push(line.to_owned());
             return None;
@@ -222,6 +228,15 @@ mod tests {
             ]
         );
         assert_eq!(verdict.details, "---- c stdout ----");
+    }
+
+    #[test]
+    fn figures_are_shown_and_decide_nothing() {
+        let mut watch = watch(&["a"]);
+        let shown = watch.line("figures: 3 rounds of 8");
+        assert_eq!(shown.as_deref(), Some("host  3 rounds of 8"));
+        watch.line("test a ... ok");
+        assert_eq!(watch.verdict(Some(0)), Verdict { passed: 1, ..Verdict::default() });
     }
 
     #[test]

@@ -11,6 +11,7 @@ mod state;
 use std::collections::HashSet;
 
 use crate::receipt::Strategy;
+use crate::test_pool::figures;
 use crate::txn::aftermath::after_step::crash_points;
 use crate::txn::plan::{Kind, Plan, Shape, Step};
 use child::{Effect, Job, NO_STEP, WITHIN};
@@ -274,7 +275,8 @@ fn killed_after_each_effect(scenario: Scenario) {
     let (recoveries, _) = scene.run(&effects, &twice);
     let seconds = started.elapsed().as_secs_f32();
     let (once, twice) = (once.len(), twice.len());
-    println!("{}: {once} kills and {twice} in recovery, {seconds:.1} s", scenario.test);
+    let test = scenario.test;
+    figures(&format!("{test}: {once} kills and {twice} in recovery, {seconds:.1} s"));
     let steps_of_recovery: HashSet<&str> =
         recoveries.iter().flatten().map(|effect| effect.step.as_str()).collect();
     for (target, job, step) in IN_RECOVERY {

@@ -20,7 +20,7 @@ use crate::ffi::nvlist::{NvList, Value};
 use crate::kernel::Kernel;
 use crate::mount;
 use crate::name::DatasetName;
-use crate::test_pool::TestPool;
+use crate::test_pool::{TestPool, figures};
 
 const LOOK: &str = include_str!("look.lua");
 const CLEAR: &str = include_str!("clear.lua");
@@ -266,6 +266,6 @@ fn sequences_agree_with_the_reference() {
             });
         }
     });
-    println!("{} sequences agree with the reference", sequences());
+    figures(&format!("{} sequences agree with the reference, 0 differences", sequences()));
     pool.cleanup();
 }
