@@ -1,0 +1,259 @@
+//! What channel programs know by themselves, asked call by call.
+
+use super::{MOVES, Plain};
+use crate::engine::{Entry, Facts, Fault, Scope};
+use crate::errno::Errno;
+use crate::ffi::libzfs::LibZfsError;
+use crate::ffi::nvlist::{NvList, NvRef, Value};
+use crate::receipt::Guid;
+
+/// Begins the names of this crate's own properties.
+const OWN: &str = "zfs-txn:";
+
+impl Plain {
+    pub(in crate::kernel) fn journal(self, scope: Scope<'_>) -> Result<Vec<Entry>, Fault> {
+        match scope {
+            Scope::Below(dataset) => {
+                let mut found = Vec::new();
+                self.records_below(dataset.as_str(), &mut found)?;
+                Ok(found)
+            }
+            Scope::Target { target, above } => {
+                let parent = target.parent().ok_or(Errno::INVAL)?;
+                self.at_rest(parent.as_str(), |children| {
+                    let mut found = Vec::new();
+                    for dataset in above {
+                        self.records_on(dataset.as_str(), &mut found)?;
+                    }
+                    let rests = children
+                        .iter()
+                        .filter_map(|name| Some((name, name.strip_prefix(target.as_str())?)));
+                    let ours = rests.filter(|(_, rest)| {
+                        rest.is_empty() || rest.starts_with("-txn-") || rest.starts_with("-old-")
+                    });
+                    for (child, _) in ours {
+                        self.records_of(child, &mut found)?;
+                    }
+                    Ok(found)
+                })
+            }
+        }
+    }
+
+    /// Asks about the children of a dataset, again if others' commits have moved names or snapshots
+    /// meanwhile: what is moved may be seen in neither place.
+    fn at_rest<T>(
+        self,
+        parent: &str,
+        ask: impl Fn(&[String]) -> Result<T, Fault>,
+    ) -> Result<T, Fault> {
+        let see = || -> Result<_, Fault> {
+            let children = if_there(self.libzfs.children(parent))?.unwrap_or_default();
+            let mut origins = Vec::new();
+            for child in &children {
+                let props = self.props(child)?;
+                let props = props.as_ref().map(NvList::view);
+                let guid = props.and_then(|props| number(props, "guid"));
+                let origin = props.and_then(|props| text(props, "origin")).map(str::to_owned);
+                origins.push((guid, origin));
+            }
+            Ok((children, origins))
+        };
+        let mut before = see()?;
+        for _ in 0..MOVES {
+            let answer = ask(&before.0)?;
+            let after = see()?;
+            if after == before {
+                return Ok(answer);
+            }
+            before = after;
+        }
+        let detail = Some(format!("what is below {parent} changes all the time"));
+        Err(Fault { errno: Errno::BUSY, detail })
+    }
+
+    fn records_below(self, dataset: &str, found: &mut Vec<Entry>) -> Result<(), Fault> {
+        self.records_of(dataset, found)?;
+        let children = if_there(self.libzfs.children(dataset))?.unwrap_or_default();
+        children.iter().try_for_each(|child| self.records_below(child, found))
+    }
+
+    /// Those on a dataset and on its snapshots.
+    fn records_of(self, dataset: &str, found: &mut Vec<Entry>) -> Result<(), Fault> {
+        self.records_on(dataset, found)?;
+        let of_transactions = format!("{dataset}@txn-");
+        let snapshots = if_there(self.libzfs.snapshots(dataset))?.unwrap_or_default();
+        let mut snapshots = snapshots.iter().filter(|name| name.starts_with(&of_transactions));
+        snapshots.try_for_each(|snapshot| self.records_on(snapshot, found))
+    }
+
+    pub(super) fn records_on(self, carrier: &str, found: &mut Vec<Entry>) -> Result<(), Fault> {
+        let Some(props) = self.props(carrier)? else { return Ok(()) };
+        let Some(guid) = number(props.view(), "guid").map(Guid) else { return Ok(()) };
+        for pair in props.iter() {
+            let (property, Value::List(attributes)) = pair? else { continue };
+            let source = attributes.str("source").unwrap_or_default();
+            if property.starts_with(OWN) && (source == carrier || source == "$recvd") {
+                found.push(Entry {
+                    carrier: carrier.to_owned(),
+                    guid,
+                    property: property.to_owned(),
+                    value: attributes.str("value")?.to_owned(),
+                    local: source == carrier,
+                });
+            }
+        }
+        Ok(())
+    }
+
+    pub(in crate::kernel) fn facts(self, name: &str) -> Result<Option<Facts>, Fault> {
+        let Some(props) = self.props(name)? else { return Ok(None) };
+        let number = |property| number(props.view(), property).ok_or(Errno::INVAL);
+        let mut facts = Facts {
+            guid: Guid(number("guid")?),
+            creation: number("creation")? as i64,
+            volume: false,
+            origin: None,
+            children: 0,
+            mountpoint: String::new(),
+        };
+        if name.contains('@') {
+            return Ok(Some(facts));
+        }
+        facts.volume = props.contains("volsize");
+        if let Some(origin) = text(props.view(), "origin") {
+            facts.origin = self.guid(origin)?;
+        }
+        let Some(children) = if_there(self.libzfs.children(name))? else { return Ok(None) };
+        facts.children = children.len() as u64;
+        if !facts.volume {
+            let Some(path) = if_there(self.libzfs.mountpoint(name))? else { return Ok(None) };
+            facts.mountpoint = path;
+        }
+        Ok(Some(facts))
+    }
+
+    pub(in crate::kernel) fn longest_snapshot(self, dataset: &str) -> Result<usize, Fault> {
+        let snapshots = self.snapshots(dataset)?;
+        let leaves =
+            snapshots.iter().filter_map(|name| name.split_once('@')).map(|(_, leaf)| leaf.len());
+        let bookmarks = self.bookmarks(dataset)?;
+        Ok(leaves.chain(bookmarks.iter().map(String::len)).max().unwrap_or(0))
+    }
+
+    pub(in crate::kernel) fn snapshots_since(
+        self,
+        dataset: &str,
+        base: &str,
+    ) -> Result<Vec<String>, Fault> {
+        let base = self.txg(base)?.ok_or(Errno::NOENT)?;
+        let mut newer = Vec::new();
+        for snapshot in self.snapshots(dataset)? {
+            if self.txg(&snapshot)?.is_some_and(|txg| txg > base) {
+                newer.push(snapshot);
+            }
+        }
+        Ok(newer)
+    }
+
+    pub(in crate::kernel) fn find_snapshot(
+        self,
+        parent: &str,
+        leaf: &str,
+        guid: Guid,
+    ) -> Result<Option<String>, Fault> {
+        self.at_rest(parent, |children| {
+            for child in children {
+                let name = format!("{child}@{leaf}");
+                if self.is(&name, guid)? {
+                    return Ok(Some(name));
+                }
+            }
+            Ok(None)
+        })
+    }
+
+    pub(super) fn props(self, name: &str) -> Result<Option<NvList>, Fault> {
+        if_there(self.libzfs.props(name))
+    }
+
+    pub(super) fn guid(self, name: &str) -> Result<Option<Guid>, Fault> {
+        Ok(self.props(name)?.and_then(|props| number(props.view(), "guid")).map(Guid))
+    }
+
+    pub(super) fn is(self, name: &str, guid: Guid) -> Result<bool, Fault> {
+        Ok(self.guid(name)? == Some(guid))
+    }
+
+    pub(super) fn txg(self, name: &str) -> Result<Option<u64>, Fault> {
+        Ok(self.props(name)?.and_then(|props| number(props.view(), "createtxg")))
+    }
+
+    /// The full name of the snapshot that a dataset is a clone of.
+    pub(super) fn origin(self, name: &str) -> Result<Option<String>, Fault> {
+        let props = self.props(name)?;
+        Ok(props.and_then(|props| text(props.view(), "origin").map(str::to_owned)))
+    }
+
+    pub(super) fn snapshots(self, name: &str) -> Result<Vec<String>, Fault> {
+        Ok(self.libzfs.snapshots(name)?)
+    }
+
+    /// The last parts of the names of a dataset's bookmarks.
+    pub(super) fn bookmarks(self, name: &str) -> Result<Vec<String>, Fault> {
+        let bookmarks = self.lzc.get_bookmarks(name, &[])?;
+        let names = bookmarks.iter().map(|pair| pair.map(|(name, _)| name.to_owned()));
+        Ok(names.collect::<Result<_, _>>()?)
+    }
+
+    /// The own value of `readonly`, in words.
+    pub(super) fn own_readonly(self, name: &str) -> Result<Option<&'static str>, Fault> {
+        let Some(props) = self.props(name)? else { return Ok(None) };
+        let Ok(attributes) = props.list("readonly") else { return Ok(None) };
+        let own = attributes.str("source").is_ok_and(|source| source == name);
+        Ok(own.then(|| if attributes.u64("value") == Ok(1) { "on" } else { "off" }))
+    }
+
+    /// The own value of a user property.
+    pub(super) fn own(self, name: &str, property: &str) -> Result<Option<String>, Fault> {
+        let Some(props) = self.props(name)? else { return Ok(None) };
+        let Ok(attributes) = props.list(property) else { return Ok(None) };
+        let own = attributes.str("source").is_ok_and(|source| source == name);
+        Ok(if own { attributes.str("value").ok().map(str::to_owned) } else { None })
+    }
+
+    /// The name by which a snapshot is there, if it is: promotes of others move it.
+    pub(super) fn find(self, name: &str, guid: Guid) -> Result<Option<String>, Fault> {
+        let Some((dataset, leaf)) = name.split_once('@') else { return Ok(None) };
+        let Some((parent, _)) = dataset.rsplit_once('/') else { return Ok(None) };
+        self.find_snapshot(parent, leaf, guid)
+    }
+
+    pub(super) fn is_receiving(self, dataset: &str) -> bool {
+        self.lzc.exists(&format!("{dataset}/%recv")).unwrap_or(false)
+    }
+
+    /// Whether a dataset is there, and is a clone of this snapshot.
+    pub(super) fn has_origin(self, name: &str, origin: Option<Guid>) -> Result<bool, Fault> {
+        let Some(props) = self.props(name)? else { return Ok(false) };
+        let found = text(props.view(), "origin").map(|found| self.guid(found)).transpose()?;
+        Ok(found.flatten() == origin)
+    }
+}
+
+/// Of a dataset that may have gone meanwhile.
+fn if_there<T>(result: Result<T, LibZfsError>) -> Result<Option<T>, Fault> {
+    match result {
+        Ok(found) => Ok(Some(found)),
+        Err(error) if error.errno == Errno::NOENT => Ok(None),
+        Err(error) => Err(error.into()),
+    }
+}
+
+fn number(props: NvRef<'_>, name: &str) -> Option<u64> {
+    props.list(name).ok()?.u64("value").ok()
+}
+
+fn text<'a>(props: NvRef<'a>, name: &str) -> Option<&'a str> {
+    props.list(name).ok()?.str("value").ok()
+}

@@ -1,0 +1,410 @@
+//! The verbs, each as a sequence of calls.
+
+use std::collections::HashSet;
+
+use super::lock::Lock;
+use super::{MOVES, Plain, made};
+use crate::engine::{
+    Concluded, Conclusion, Fault, InPlaceEnd, MARK, Predecessor, Promoted, Promotion, Staged,
+    Staging,
+};
+use crate::errno::Errno;
+use crate::ffi::nvlist::NvList;
+use crate::kernel::not_the_one;
+use crate::name::{DatasetName, is_of_a_transaction};
+use crate::receipt::Guid;
+use crate::txn::plan::GATE_OF_PLAIN_CALLS;
+
+impl Plain {
+    /// False where nothing has this name.
+    fn known(self, name: &str, guid: Guid) -> Result<bool, Fault> {
+        match self.guid(name)? {
+            None => Ok(false),
+            Some(found) if found == guid => Ok(true),
+            Some(_) => Err(not_the_one(name, guid)),
+        }
+    }
+
+    pub(in crate::kernel) fn destroy(self, name: &str, guid: Guid) -> Result<bool, Fault> {
+        if !self.known(name, guid)? {
+            return Ok(false);
+        }
+        let Some((dataset, _)) = name.split_once('@') else {
+            self.destroy_dataset(name)?;
+            return Ok(true);
+        };
+        match self.destroy_snapshot(name) {
+            Ok(()) => Ok(self.find(name, guid)?.is_none()),
+            // A receive in place clones the newest snapshot, whoever's it is, until it has ended.
+            Err(Errno::EXIST) if self.is_receiving(dataset) => Err(Errno::BUSY.into()),
+            Err(errno) => Err(errno.into()),
+        }
+    }
+
+    /// Destroys a dataset if nothing was written to it since a snapshot; one of its own goes with it.
+    pub(in crate::kernel) fn destroy_unchanged(
+        self,
+        name: &str,
+        guid: Guid,
+        (since, since_guid): (&str, Guid),
+    ) -> Result<bool, Fault> {
+        if !self.known(name, guid)? {
+            return Ok(false);
+        }
+        if !self.is(since, since_guid)? {
+            return Err(not_the_one(name, guid));
+        }
+        if since.starts_with(&format!("{name}@")) {
+            // The snapshot has to go first, which takes a txg: writes are refused meanwhile.
+            let before = self.own_readonly(name)?;
+            self.set(name, "readonly", "on")?;
+            let destroyed = self.destroy_unwritten(name, since, true);
+            if destroyed.is_err() {
+                self.put_back(name, "readonly", before);
+            }
+            return destroyed.map(|()| true);
+        }
+        self.destroy_unwritten(name, since, false).map(|()| true)
+    }
+
+    fn destroy_unwritten(self, name: &str, since: &str, and_since: bool) -> Result<(), Fault> {
+        let others = self.snapshots(name)?.iter().any(|snapshot| snapshot != since);
+        if others || !self.bookmarks(name)?.is_empty() {
+            return Err(Errno::EXIST.into());
+        }
+        // What is written between this and the destroy is in use until it is in the pool, and the
+        // destroy says so.
+        self.lzc.sync(name.split('/').next().unwrap_or_default(), false)?;
+        // Zero is exact; other numbers are sums, in which one change may hide another.
+        if self.libzfs.written(name, since)? != 0 {
+            return Err(Errno::TXTBSY.into());
+        }
+        if and_since {
+            self.destroy_snapshot(since)?;
+        }
+        Ok(self.destroy_dataset(name)?)
+    }
+
+    pub(in crate::kernel) fn destroy_workspace(
+        self,
+        name: &str,
+        guid: Guid,
+        origin: Option<Guid>,
+    ) -> Result<bool, Fault> {
+        if !self.known(name, guid)? {
+            return Ok(false);
+        }
+        let found = self.origin(name)?;
+        let found = found.map(|found| self.guid(&found)).transpose()?.flatten();
+        // After a promote it holds the target's snapshots.
+        if found != origin {
+            return Err(not_the_one(name, guid));
+        }
+        for snapshot in self.snapshots(name)? {
+            self.destroy_snapshot(&snapshot)?;
+        }
+        self.destroy_dataset(name)?;
+        Ok(true)
+    }
+
+    pub(in crate::kernel) fn inherit(
+        self,
+        name: &str,
+        guid: Guid,
+        properties: &[&str],
+    ) -> Result<bool, Fault> {
+        if !self.known(name, guid)? {
+            return Ok(false);
+        }
+        properties.iter().try_for_each(|property| self.clear(name, property))?;
+        Ok(true)
+    }
+
+    pub(in crate::kernel) fn write_record(
+        self,
+        (carrier, guid): (&str, Guid),
+        property: &str,
+        old: Option<&str>,
+        new: Option<&str>,
+    ) -> Result<bool, Fault> {
+        let _lock = Lock::take(guid)?;
+        if !self.known(carrier, guid)? {
+            return Ok(false);
+        }
+        if self.own(carrier, property)?.as_deref() != old {
+            return Err(not_the_one(carrier, guid));
+        }
+        self.replace(carrier, property, new)?;
+        Ok(true)
+    }
+
+    /// After a failure, which is what the caller has to hear of.
+    fn put_back(self, carrier: &str, property: &str, value: Option<&str>) {
+        if let Err(fault) = self.replace(carrier, property, value) {
+            tracing::warn!(carrier, ?fault, "a record could not be put back");
+        }
+    }
+
+    fn replace(self, carrier: &str, property: &str, value: Option<&str>) -> Result<(), Fault> {
+        match value {
+            Some(value) => self.set(carrier, property, value),
+            None => self.clear(carrier, property),
+        }
+    }
+
+    pub(in crate::kernel) fn promote(self, promotion: Promotion<'_>) -> Result<Promoted, Fault> {
+        let _lock = Lock::take(promotion.head.guid)?;
+        let head = promotion.head.name.as_str();
+        let base = match self.promotable(promotion) {
+            Ok(Ok(base)) => base,
+            Ok(Err(refused)) => return Ok(refused),
+            // Renamed between two questions.
+            Err(Fault { errno: Errno::NOENT, .. }) => return Ok(Promoted::Replaced),
+            Err(fault) => return Err(fault),
+        };
+        let Promotion { clone, since, record: (property, record), undoes, .. } = promotion;
+        if undoes {
+            self.lzc.promote(clone.name.as_str())?;
+            made("promote");
+            let leaf = base.split_once('@').map(|(_, leaf)| leaf).unwrap_or_default();
+            self.set(&format!("{}@{leaf}", clone.name), property, record)?;
+            return Ok(Promoted::Done);
+        }
+        // As long as the clone holds the base, the record has to know the clone. And with this txg,
+        // all that was written before is counted.
+        let before = self.own(&base, property)?;
+        self.set(&base, property, record)?;
+        let promoted =
+            self.promote_unwritten(clone.name.as_str(), since.map(|since| (head, since)));
+        if promoted != Ok(Promoted::Done) {
+            self.put_back(&base, property, before.as_deref());
+        }
+        promoted
+    }
+
+    fn promote_unwritten(
+        self,
+        clone: &str,
+        since: Option<(&str, &str)>,
+    ) -> Result<Promoted, Fault> {
+        // Zero is exact; other numbers are sums, in which one change may hide another.
+        if let Some((head, since)) = since {
+            if self.libzfs.written(head, since)? != 0 {
+                return Ok(Promoted::Written);
+            }
+        }
+        self.lzc.promote(clone)?;
+        made("promote");
+        Ok(Promoted::Done)
+    }
+
+    /// The base's full name, or why its clone can't be promoted.
+    fn promotable(self, promotion: Promotion<'_>) -> Result<Result<String, Promoted>, Fault> {
+        let Promotion { clone, head, head_origin, base: base_guid, since, .. } = promotion;
+        let clone = (clone.name.as_str(), clone.guid);
+        let head = (head.name.as_str(), head.guid);
+        if !self.is(clone.0, clone.1)? || !self.is(head.0, head.1)? {
+            return Ok(Err(Promoted::Replaced));
+        }
+        let Some(base) = self.origin(clone.0)? else { return Ok(Err(Promoted::Replaced)) };
+        let is_of_head = base.strip_prefix(head.0).is_some_and(|rest| rest.starts_with('@'));
+        if !is_of_head || !self.is(&base, base_guid)? || !self.has_origin(head.0, head_origin)? {
+            return Ok(Err(Promoted::Replaced));
+        }
+        // A commit in place that has begun is not overtaken: what it receives would go to the old head.
+        let snapshots = self.snapshots(head.0)?;
+        for snapshot in snapshots.iter().filter(|snapshot| **snapshot != base) {
+            let mut records = Vec::new();
+            if is_of_a_transaction(snapshot) {
+                self.records_on(snapshot, &mut records)?;
+            }
+            if records.iter().any(|entry| entry.local && is_staged(&entry.value)) {
+                return Ok(Err(Promoted::Busy(snapshot.clone())));
+            }
+        }
+        if since.is_some() {
+            let base_txg = self.txg(&base)?;
+            for snapshot in snapshots.iter().filter(|name| !is_of_a_transaction(name)) {
+                if self.txg(snapshot)? > base_txg {
+                    return Ok(Err(Promoted::Newer(snapshot.clone())));
+                }
+            }
+        }
+        // The kernel would panic (promote.lua says more).
+        let own: HashSet<String> = self.bookmarks(clone.0)?.into_iter().collect();
+        if let Some(twice) = self.bookmarks(head.0)?.iter().find(|name| own.contains(*name)) {
+            let detail = Some(format!("in the way: {}#{twice}", head.0));
+            return Err(Fault { errno: Errno::EXIST, detail });
+        }
+        Ok(Ok(base))
+    }
+
+    pub(in crate::kernel) fn conclude(
+        self,
+        conclusion: Conclusion<'_>,
+    ) -> Result<Concluded, Fault> {
+        let Conclusion { target, gate, marked, predecessor, carrier, property, committed } =
+            conclusion;
+        let target = (target.name.as_str(), target.guid);
+        if !self.is(target.0, target.1)? {
+            return Ok(Concluded::Replaced);
+        }
+        let mut left = None;
+        if let Some(Predecessor { known, since }) = predecessor {
+            let there = self.is(known.name.as_str(), known.guid)?;
+            match since.filter(|_| there) {
+                // It gives up its claim.
+                None if there => {
+                    self.set(known.name.as_str(), GATE_OF_PLAIN_CALLS, "noauto")?;
+                    left = Some(Errno::BUSY);
+                }
+                None => {}
+                Some((since, guid)) if !self.is(since, guid)? => return Ok(Concluded::Replaced),
+                Some(since) => {
+                    match self.destroy_unchanged(known.name.as_str(), known.guid, since) {
+                        Ok(_) => {}
+                        Err(Fault { errno: Errno::TXTBSY, .. }) => return Ok(Concluded::Written),
+                        Err(Fault { errno, .. }) => return Ok(Concluded::Busy(errno)),
+                    }
+                }
+            }
+        }
+        gate.iter().try_for_each(|property| self.open(target.0, property))?;
+        if !self.is(carrier.0, carrier.1)? {
+            return Ok(Concluded::Done(left));
+        }
+        if !carrier.0.contains('@') {
+            // Without its marks, what was created is known by that.
+            self.set(carrier.0, property, committed)?;
+            for dataset in marked {
+                if self.own(dataset.as_str(), MARK)?.is_some() {
+                    self.clear(dataset.as_str(), MARK)?;
+                }
+            }
+            self.clear(carrier.0, property)?;
+            return Ok(Concluded::Done(None));
+        }
+        let mut at = carrier.0.to_owned();
+        for _ in 0..MOVES {
+            if left.is_none() {
+                left = self.destroy_snapshot(&at).err();
+            }
+            match (self.find(&at, carrier.1)?, left) {
+                (None, _) => return Ok(Concluded::Done(None)),
+                (Some(found), Some(_)) => {
+                    self.set(&found, property, committed)?;
+                    return Ok(Concluded::Done(left));
+                }
+                (Some(elsewhere), None) => at = elsewhere,
+            }
+        }
+        Err(Errno::BUSY.into())
+    }
+
+    pub(in crate::kernel) fn stage(self, staging: Staging<'_>) -> Result<Staged, Fault> {
+        let Staging { target, target_origin, workspace, base, since, bookmark, snapshot, record } =
+            staging;
+        let target = (target.name.as_str(), target.guid);
+        let _lock = Lock::take(target.1)?;
+        let is_of_target = base.0.strip_prefix(target.0).is_some_and(|rest| rest.starts_with('@'));
+        if !self.is(target.0, target.1)?
+            || !self.is(workspace.name.as_str(), workspace.guid)?
+            || !self.is(base.0, base.1)?
+            || !is_of_target
+            || !self.has_origin(target.0, target_origin)?
+        {
+            return Ok(Staged::Replaced);
+        }
+        if self.lzc.exists(snapshot)? {
+            return Err(Errno::EXIST.into());
+        }
+        // With this txg, all that was written before is counted.
+        let (property, record) = record;
+        let before = self.own(base.0, property)?;
+        self.set(base.0, property, record)?;
+        let staged = match self.libzfs.written(target.0, since) {
+            // Zero is exact; other numbers are sums, in which one change may hide another.
+            Ok(0) => self.take_sent(workspace.name, (bookmark, base.0), snapshot),
+            Ok(_) => Ok(Staged::Written),
+            Err(error) => Err(error.into()),
+        };
+        if staged != Ok(Staged::Done) {
+            self.put_back(base.0, property, before.as_deref());
+        }
+        staged
+    }
+
+    fn take_sent(
+        self,
+        workspace: &DatasetName,
+        (bookmark, base): (&str, &str),
+        snapshot: &str,
+    ) -> Result<Staged, Fault> {
+        let leaf = bookmark.split_once('#').map(|(_, leaf)| leaf).unwrap_or_default();
+        if !self.bookmarks(workspace.as_str())?.iter().any(|there| there == leaf) {
+            self.lzc.bookmark(&[(bookmark, base)])?;
+            made("bookmark");
+        }
+        let taken = self.lzc.snapshot(&[snapshot], &NvList::new()?);
+        // Judge by the state: it was not there before.
+        if !self.lzc.exists(snapshot)? {
+            taken?;
+        }
+        made("snapshot");
+        Ok(Staged::Done)
+    }
+
+    pub(in crate::kernel) fn conclude_in_place(
+        self,
+        end: InPlaceEnd<'_>,
+    ) -> Result<Option<Errno>, Fault> {
+        let InPlaceEnd { target, workspace, snapshots, base, keeps, property, committed } = end;
+        if !self.is(target.name.as_str(), target.guid)? {
+            return Err(not_the_one(target.name.as_str(), target.guid));
+        }
+        let mut left = None;
+        let base_is_there = self.is(base.0, base.1)?;
+        let workspace = workspace.map(|workspace| (workspace.name.as_str(), workspace.guid));
+        let workspace = match workspace {
+            Some((name, guid)) if self.is(name, guid)? => Some((name, guid)),
+            _ => None,
+        };
+        // After a promote it would hold the target's snapshots.
+        if let Some((name, guid)) = workspace {
+            if !self.has_origin(name, Some(base.1))? {
+                return Err(not_the_one(name, guid));
+            }
+        }
+        // Once the first of these is gone, it is known by that alone that the change was received.
+        if base_is_there {
+            self.set(base.0, property, committed)?;
+        }
+        for (snapshot, guid) in snapshots {
+            if self.is(snapshot, *guid)? {
+                left = left.or(self.destroy_snapshot(snapshot).err());
+            }
+        }
+        // The last but one: as long as it is there, a sweep goes on with the rest.
+        if let Some((name, _)) = workspace {
+            for snapshot in self.snapshots(name)? {
+                left = left.or(self.destroy_snapshot(&snapshot).err());
+            }
+            if left.is_none() {
+                left = self.destroy_dataset(name).err();
+            }
+        }
+        let left = left.or(keeps.then_some(Errno::EXIST));
+        if left.is_some() || !base_is_there {
+            return Ok(left);
+        }
+        match self.destroy(base.0, base.1) {
+            Ok(_) => Ok(None),
+            Err(fault) => Ok(Some(fault.errno)),
+        }
+    }
+}
+
+/// Whether a record tells of a commit in place that has begun.
+fn is_staged(record: &str) -> bool {
+    record.contains(";strategy=in-place;state=committing;")
+}
