@@ -32,6 +32,10 @@ fn create(scene: &Scene) -> DatasetName {
 /// A test of this binary as root of a user and mount namespace.
 fn container(test: &str, dataset: &DatasetName, more: &[&str]) -> Command {
     let mut command = Command::new("unshare");
+    // A copy of other tests' mounts would keep their predecessors busy; and in a user namespace it could
+    // not be taken away any more.
+    let script = "umount --all --lazy --types zfs; exec unshare \"$@\"";
+    command.args(["--mount", "sh", "-c", script, "sh"]);
     command.args(["--user", "--mount", "--map-root-user"]).args(more).arg("--");
     let inner = again(test, DATASET, dataset.as_str());
     command.arg(inner.get_program()).args(inner.get_args()).env(DATASET, dataset.as_str());

@@ -109,9 +109,10 @@ fn has_ended(s: &Sighting) -> bool {
     s.kind == Kind::Update && matches!(s.state, State::Committed | State::Kept)
 }
 
-/// Whether the predecessor, or the look, has what the commit has overridden.
+/// Whether the predecessor, or, when nothing else is left, the look, has what the commit has overridden.
 fn is_kept(s: &Sighting) -> bool {
-    let keeps = if s.strategy == Strategy::InPlace { s.look } else { s.predecessor };
+    let in_place = s.strategy == Strategy::InPlace;
+    let keeps = if in_place { s.look && !s.workspace } else { s.predecessor };
     s.kind == Kind::Update && s.state == State::Kept && keeps
 }
 
