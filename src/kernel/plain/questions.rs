@@ -1,5 +1,7 @@
 //! What channel programs know by themselves, asked call by call.
 
+use std::collections::BTreeMap;
+
 use super::{MOVES, Plain};
 use crate::engine::{Entry, Facts, Fault, Scope};
 use crate::errno::Errno;
@@ -20,7 +22,7 @@ impl Plain {
             }
             Scope::Target { target, above } => {
                 let parent = target.parent().ok_or(Errno::INVAL)?;
-                self.at_rest(parent.as_str(), |children| {
+                let ask = |children: &[String]| {
                     let mut found = Vec::new();
                     for dataset in above {
                         self.records_on(dataset.as_str(), &mut found)?;
@@ -35,7 +37,8 @@ impl Plain {
                         self.records_of(child, &mut found)?;
                     }
                     Ok(found)
-                })
+                };
+                self.at_rest(parent.as_str(), ask, |_| false)
             }
         }
     }
@@ -46,30 +49,37 @@ impl Plain {
         self,
         parent: &str,
         ask: impl Fn(&[String]) -> Result<T, Fault>,
+        is_sure: impl Fn(&T) -> bool,
     ) -> Result<T, Fault> {
-        let see = || -> Result<_, Fault> {
-            let children = if_there(self.libzfs.children(parent))?.unwrap_or_default();
-            let mut origins = Vec::new();
-            for child in &children {
-                let props = self.props(child)?;
-                let props = props.as_ref().map(NvList::view);
-                let guid = props.and_then(|props| number(props, "guid"));
-                let origin = props.and_then(|props| text(props, "origin")).map(str::to_owned);
-                origins.push((guid, origin));
-            }
-            Ok((children, origins))
-        };
-        let mut before = see()?;
+        let mut before = self.places(parent)?;
         for _ in 0..MOVES {
-            let answer = ask(&before.0)?;
-            let after = see()?;
-            if after == before {
+            let names: Vec<String> = before.values().map(|(name, _)| name.clone()).collect();
+            let answer = ask(&names)?;
+            if is_sure(&answer) {
+                return Ok(answer);
+            }
+            let after = self.places(parent)?;
+            // A promote changes the origin of two, at least one of which was there before.
+            let stays = |(guid, place)| after.get(guid).is_none_or(|now| now == place);
+            if before.iter().all(stays) {
                 return Ok(answer);
             }
             before = after;
         }
-        let detail = Some(format!("what is below {parent} changes all the time"));
+        let detail = Some(format!("what is below {parent} is renamed all the time"));
         Err(Fault { errno: Errno::BUSY, detail })
+    }
+
+    /// The children of a dataset by guid: their names, and the snapshots that they are clones of.
+    fn places(self, parent: &str) -> Result<BTreeMap<u64, (String, Option<String>)>, Fault> {
+        let mut places = BTreeMap::new();
+        for child in if_there(self.libzfs.children(parent))?.unwrap_or_default() {
+            let Some(props) = self.props(&child)? else { continue };
+            let Some(guid) = number(props.view(), "guid") else { continue };
+            let origin = text(props.view(), "origin").map(str::to_owned);
+            places.insert(guid, (child, origin));
+        }
+        Ok(places)
     }
 
     fn records_below(self, dataset: &str, found: &mut Vec<Entry>) -> Result<(), Fault> {
@@ -162,7 +172,7 @@ impl Plain {
         leaf: &str,
         guid: Guid,
     ) -> Result<Option<String>, Fault> {
-        self.at_rest(parent, |children| {
+        let ask = |children: &[String]| {
             for child in children {
                 let name = format!("{child}@{leaf}");
                 if self.is(&name, guid)? {
@@ -170,7 +180,8 @@ impl Plain {
                 }
             }
             Ok(None)
-        })
+        };
+        self.at_rest(parent, ask, Option::is_some)
     }
 
     pub(super) fn props(self, name: &str) -> Result<Option<NvList>, Fault> {
