@@ -57,12 +57,7 @@ impl LibZfs {
     pub(crate) fn open(_loaded: Lzc) -> Result<Self, LibZfsError> {
         static HANDLE: OnceCell<Mutex<Handle>> = OnceCell::new();
         let handle = HANDLE.get_or_try_init(|| {
-            let fail = |errno: Errno| LibZfsError {
-                call: "libzfs_init",
-                dataset: "/dev/zfs".to_owned(),
-                errno,
-                description: errno.to_string(),
-            };
+            let fail = |errno| failed("libzfs_init", "/dev/zfs", errno);
             let would_load = !Path::new("/dev/zfs").exists()
                 || (cfg!(target_os = "linux")
                     && env::var_os("ZFS_MODULE_LOADING").is_some()
@@ -251,6 +246,12 @@ fn nearest_errno(code: c::zfs_error) -> Errno {
 
 fn last_errno() -> Errno {
     Errno::from_raw(std::io::Error::last_os_error().raw_os_error().unwrap_or(0))
+}
+
+/// A failure that the system's number says all of.
+fn failed(call: &'static str, dataset: &str, errno: Errno) -> LibZfsError {
+    let description = errno.to_string();
+    LibZfsError { call, dataset: dataset.to_owned(), errno, description }
 }
 
 fn unbuilt(call: &'static str, dataset: &str, error: &NvError) -> LibZfsError {

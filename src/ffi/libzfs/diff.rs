@@ -3,7 +3,7 @@
 use std::os::fd::{AsFd, IntoRawFd, OwnedFd};
 
 use super::super::bindings as c;
-use super::{HEAD, LibZfs, LibZfsError, last_errno};
+use super::{HEAD, LibZfs, LibZfsError, failed, last_errno};
 use crate::errno::Errno;
 use crate::ffi::c_string;
 
@@ -28,12 +28,7 @@ impl LibZfs {
         out: &OwnedFd,
     ) -> Result<(), LibZfsError> {
         const CALL: &str = "zfs_show_diffs";
-        let fail = |errno: Errno| LibZfsError {
-            call: CALL,
-            dataset: dataset.to_owned(),
-            errno,
-            description: errno.to_string(),
-        };
+        let fail = |errno| failed(CALL, dataset, errno);
         let names = c_string(from).zip(c_string(to)).ok_or_else(|| fail(Errno::INVAL))?;
         let handle = self.dataset(dataset, HEAD)?;
         let out = out.as_fd().try_clone_to_owned().map_err(|_| fail(last_errno()))?;

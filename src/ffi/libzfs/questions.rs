@@ -5,7 +5,7 @@ use std::ffi::{CStr, c_char};
 
 use super::super::bindings as c;
 use super::super::nvlist::NvList;
-use super::{ANY, HEAD, LibZfs, LibZfsError, last_errno, unbuilt};
+use super::{ANY, HEAD, LibZfs, LibZfsError, failed, last_errno, unbuilt};
 use crate::errno::Errno;
 use crate::ffi::c_string;
 
@@ -60,12 +60,7 @@ impl LibZfs {
     #[doc(alias = "zfs_prop_get_written_int")]
     pub(crate) fn written(&self, name: &str, since: &str) -> Result<u64, LibZfsError> {
         const CALL: &str = "zfs_prop_get_written_int";
-        let fail = |errno: Errno| LibZfsError {
-            call: CALL,
-            dataset: name.to_owned(),
-            errno,
-            description: errno.to_string(),
-        };
+        let fail = |errno| failed(CALL, name, errno);
         let property = c_string(&format!("written@{since}")).ok_or_else(|| fail(Errno::INVAL))?;
         let dataset = self.dataset(name, HEAD)?;
         let mut bytes = 0;

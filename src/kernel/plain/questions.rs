@@ -7,10 +7,8 @@ use crate::engine::{Entry, Facts, Fault, Scope};
 use crate::errno::Errno;
 use crate::ffi::libzfs::LibZfsError;
 use crate::ffi::nvlist::{NvList, NvRef, Value};
+use crate::kernel::{OWN_PROPERTIES, number};
 use crate::receipt::Guid;
-
-/// Begins the names of this crate's own properties.
-const OWN: &str = "zfs-txn:";
 
 impl Plain {
     pub(in crate::kernel) fn journal(self, scope: Scope<'_>) -> Result<Vec<Entry>, Fault> {
@@ -103,7 +101,7 @@ impl Plain {
         for pair in props.iter() {
             let (property, Value::List(attributes)) = pair? else { continue };
             let source = attributes.str("source").unwrap_or_default();
-            if property.starts_with(OWN) && (source == carrier || source == "$recvd") {
+            if property.starts_with(OWN_PROPERTIES) && (source == carrier || source == "$recvd") {
                 found.push(Entry {
                     carrier: carrier.to_owned(),
                     guid,
@@ -259,10 +257,6 @@ fn if_there<T>(result: Result<T, LibZfsError>) -> Result<Option<T>, Fault> {
         Err(error) if error.errno == Errno::NOENT => Ok(None),
         Err(error) => Err(error.into()),
     }
-}
-
-fn number(props: NvRef<'_>, name: &str) -> Option<u64> {
-    props.list(name).ok()?.u64("value").ok()
 }
 
 fn text<'a>(props: NvRef<'a>, name: &str) -> Option<&'a str> {
