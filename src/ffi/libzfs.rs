@@ -95,8 +95,8 @@ impl LibZfs {
         .map_err(|e| unbuilt(CALL, name, &e))
     }
 
-    /// Sets a property of a filesystem, volume or snapshot and leaves its mounts where they are, so that a new
-    /// mountpoint counts from the next mount on. The value is text, as for `zfs set`.
+    /// Sets a property of a filesystem, volume or snapshot and leaves its mounts where they are, so that
+    /// a new mountpoint counts from the next mount on. The value is text, as for `zfs set`.
     ///
     /// Of a mounted filesystem, libzfs applies `atime`, `devices`, `exec`, `readonly`, `relatime`,
     /// `setuid` and `xattr` to the mount as well, by mount_setattr(2) or by a remount.

@@ -22,7 +22,7 @@ use crate::name::{DatasetName, TransactionId};
 use crate::owner::Owner;
 use crate::ownership::Ids;
 use crate::receipt::{Guid, Strategy};
-use crate::txn::plan::Kind;
+use crate::txn::plan::{GATE_OF_PLAIN_CALLS, Kind};
 
 /// The version that this file writes.
 const VERSION: u64 = 1;
@@ -240,6 +240,11 @@ impl Record {
             None => Ok(record),
             Some(_) => Err(Unreadable::Damaged),
         }
+    }
+
+    /// Whether it was begun where no channel program can be run.
+    pub(crate) fn is_by_plain_calls(&self) -> bool {
+        self.gate.iter().any(|property| property == GATE_OF_PLAIN_CALLS)
     }
 
     /// Whether the values go together.

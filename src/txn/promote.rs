@@ -13,7 +13,7 @@ use crate::receipt::Guid;
 use crate::txn::journal::{State, property};
 use crate::txn::layout::Layout;
 use crate::txn::outcome::HOLDS_CHANGES;
-use crate::txn::plan::{GATE_OF_PLAIN_CALLS, Kind, Step};
+use crate::txn::plan::{Kind, Step};
 use crate::txn::recover::cases;
 use crate::txn::stage::{Stage, Stop, snapshot_of};
 
@@ -437,7 +437,7 @@ impl Stage {
         let settings = settings.without_fence(record.fence);
         let conflict = Conflict::SettingsChanged { target: target.clone() };
         // An earlier attempt of plain calls to conclude may have come as far as that.
-        let gave_up = record.gate.iter().any(|gate| gate == GATE_OF_PLAIN_CALLS);
+        let gave_up = record.is_by_plain_calls();
         let as_at_begin = record.settings.is_some_and(|at| settings.had_fingerprint(at, gave_up));
         if !as_at_begin && !self.overridden.contains(&conflict) {
             self.overridden.push(conflict);

@@ -14,7 +14,7 @@ use crate::recovery::{Condition, Finished, Outcome, Pending, Unfinished};
 use crate::txn::aftermath::{Aftermath, Named, Sighting};
 use crate::txn::journal::{Fence, Record, State, Unreadable, id_of};
 use crate::txn::layout::Layout;
-use crate::txn::plan::{GATE_OF_PLAIN_CALLS, Kind, Plan, Shape, Step};
+use crate::txn::plan::{Kind, Plan, Shape, Step};
 use crate::txn::stage::{Order, Stage};
 use crate::zfs::private_path;
 
@@ -500,8 +500,7 @@ impl Survey {
 
     /// Whether a target that inherits its mount point may have lost it with its name.
     fn is_between_unpinned(&self) -> bool {
-        let gate = &self.stage.order.record.gate;
-        self.sighting.is_between() && gate.iter().any(|gate| gate == GATE_OF_PLAIN_CALLS)
+        self.sighting.is_between() && self.stage.order.record.is_by_plain_calls()
     }
 
     /// A boot mounts such a target under the predecessor's name.

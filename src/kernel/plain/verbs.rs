@@ -94,10 +94,8 @@ impl Plain {
         if !self.known(name, guid)? {
             return Ok(false);
         }
-        let found = self.origin(name)?;
-        let found = found.map(|found| self.guid(&found)).transpose()?.flatten();
         // After a promote it holds the target's snapshots.
-        if found != origin {
+        if !self.has_origin(name, origin)? {
             return Err(not_the_one(name, guid));
         }
         for snapshot in self.snapshots(name)? {
