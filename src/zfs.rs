@@ -18,7 +18,7 @@ use crate::recovery::{Condition, Pending, Recovery};
 use crate::txn::Transaction;
 use crate::txn::journal::{Fence, Record, State};
 use crate::txn::layout::Layout;
-use crate::txn::plan::{Gate, Kind, Plan, Shape, Step};
+use crate::txn::plan::{GATE_OF_PLAIN_CALLS, Gate, Kind, Plan, Shape, Step};
 use crate::txn::recover::{Case, cases};
 use crate::txn::stage::Order;
 
@@ -368,7 +368,13 @@ impl TransactionBuilder<'_> {
         let id = random_id().map_err(|fault| look_failed(self.target.as_str(), fault))?;
         let ids = self.ownership.as_ref().map(Ownership::resolve).transpose()?;
         self.finish_interrupted()?;
-        let order = match self.facts(self.target)? {
+        let mut facts = self.facts(self.target)?;
+        if facts.is_none() {
+            // A commit may have renamed it aside since.
+            self.finish_interrupted()?;
+            facts = self.facts(self.target)?;
+        }
+        let order = match facts {
             Some(facts) => self.update(id, ids, &facts)?,
             None => self.init(id, ids)?,
         };
@@ -475,7 +481,12 @@ impl TransactionBuilder<'_> {
         if self.mountpoint.is_some() {
             return Err(BeginError::MountpointOfExisting { target });
         }
-        let settings = self.writable_settings(&target)?;
+        let mut settings = self.writable_settings(&target)?;
+        if settings.own(GATE_OF_PLAIN_CALLS).is_some() {
+            // It may be the gate of a commit that is not concluded yet.
+            self.finish_interrupted()?;
+            settings = self.writable_settings(&target)?;
+        }
         if settings.snapshot_devices {
             return Err(BeginError::SnapshotDevices { target });
         }

@@ -171,12 +171,8 @@ impl Stage {
         }
     }
 
-    /// A failure, when nothing of the attempt is left. Whatever fails because another commit is at it
-    /// is a conflict.
+    /// A failure, when nothing of the attempt is left.
     fn stopped(&mut self, step: Step, fault: Fault) -> Stop {
-        if self.has_base() == Ok(false) {
-            return self.given_up(self.replaced());
-        }
         let target = self.order.layout.target.clone();
         match self.destroy_look(&target) {
             Ok(()) => Stop::Failed(self.error(step, fault)),
@@ -281,7 +277,7 @@ impl Stage {
     }
 
     /// Whether it is, and has the base: another commit that is at it takes that away first.
-    fn has_base(&self) -> Result<bool, Fault> {
+    pub(super) fn has_base(&self) -> Result<bool, Fault> {
         let base = self.engine.facts(self.order.layout.base.as_str())?.map(|facts| facts.guid);
         Ok(self.is_target()? && base == self.guids.base)
     }
@@ -295,11 +291,23 @@ impl Stage {
 
     /// Ends a commit, in one txg: workspace, snapshots and record go.
     pub(super) fn conclude_in_place(&mut self) -> Result<(), Fault> {
+        for _ in 0..LOOKS {
+            match self.end_in_place() {
+                // Another commit has made another dataset the target meanwhile.
+                Err(Fault { errno: Errno::STALE, .. }) => {}
+                result => return result,
+            }
+        }
+        self.end_in_place()
+    }
+
+    fn end_in_place(&mut self) -> Result<(), Fault> {
         let Layout { target, workspace, final_leaf, .. } = self.order.layout.clone();
         let unknown = || Fault::from(Errno::NOENT);
         self.locate_base()?;
-        let base = self.base_at.clone().ok_or_else(unknown)?;
         let base_guid = self.guids.base.ok_or_else(unknown)?;
+        // It goes last: somebody has swept the rest.
+        let Some(base) = self.base_at.clone() else { return Ok(()) };
         // Later commits may have made another dataset the target, and moved its snapshots.
         let (target, target_guid) = if !self.is_target()? {
             let holder: SnapshotName = base.parse().map_err(|_| Fault::from(Errno::INVAL))?;
@@ -315,7 +323,7 @@ impl Stage {
         let mut record = self.order.record.clone();
         let overridden = self.look_has_changes(&base)?;
         let mut kept = None;
-        if let Some(guid) = self.look.take() {
+        if let Some(guid) = self.look {
             let look = (snapshot_of(&target, &self.id().look_leaf())?.to_string(), guid);
             if overridden { kept = Some(look) } else { snapshots.push(look) }
         }
@@ -332,9 +340,10 @@ impl Stage {
         };
         let left = match self.engine.conclude_in_place(end) {
             Ok(left) => left,
-            Err(_) if self.gone(&base).is_some() => None,
+            Err(_) if self.is_base_gone(base_guid) => None,
             Err(fault) => return Err(fault),
         };
+        self.look = None;
         let Some(errno) = left else { return Ok(()) };
         let reason = match kept {
             Some((name, guid)) => {

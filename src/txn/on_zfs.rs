@@ -457,6 +457,32 @@ fn a_target_swapped_just_before_the_rename_keeps_its_name() {
     scene.pool.cleanup();
 }
 
+/// A fence goes by name as well: what another commit has made the target meanwhile stays writable.
+#[test]
+fn a_target_swapped_just_before_the_fence_can_be_written() {
+    let scene = Scene::new();
+    let target = scene.name(IN_PLACE);
+    scene.engine.set(&[]);
+    let transaction = scene.begin(&target).unwrap();
+    let (name, elsewhere) = (target.to_string(), format!("{target}-elsewhere"));
+    scene.engine.before("fence", move || {
+        for command in [&["rename", "-u", &name, &elsewhere][..], &["create", "-u", &name]] {
+            assert!(Command::new("zfs").args(command).status().unwrap().success());
+        }
+    });
+    let error = transaction.commit().unwrap_err();
+    let conflict =
+        matches!(error, CommitError::Conflict { conflict: Conflict::TargetReplaced { .. }, .. });
+    assert!(conflict, "{error}");
+    assert_eq!(scene.engine.seen().iter().filter(|verb| **verb == "fence").count(), 1);
+    for name in [target.to_string(), format!("{target}-elsewhere")] {
+        let readonly = scene.pool.zfs(&["get", "-Ho", "value", "readonly", &name]);
+        assert_eq!(readonly, "off\n", "{name}");
+    }
+    drop(error);
+    scene.pool.cleanup();
+}
+
 /// I7: a name outside is refused before ZFS is asked anything.
 #[test]
 fn a_confined_handle_asks_nothing_about_names_outside() {

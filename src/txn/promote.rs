@@ -9,6 +9,7 @@ use crate::engine::{
 use crate::errno::Errno;
 use crate::error::Conflict;
 use crate::name::{DatasetName, SnapshotName, is_of_a_transaction};
+use crate::patience::patiently;
 use crate::receipt::Guid;
 use crate::txn::journal::{State, property};
 use crate::txn::layout::Layout;
@@ -36,7 +37,7 @@ impl Stage {
         let conflict = match self.order.is_in_place() {
             // Its settings, snapshots and children stay; what was written is found when the change
             // is staged.
-            true => self.conflict_in_place(),
+            true => self.or_replaced(self.conflict_in_place()),
             false => self.conflict(&target, base.as_str()),
         };
         match conflict.map_err(|fault| fail(self, fault))? {
@@ -95,10 +96,17 @@ impl Stage {
     /// Whether the target, under the name `at`, is another one than at begin, or has got what a
     /// commit would drop. `base` is the base's full name by now.
     fn conflict(&self, at: &DatasetName, base: &str) -> Result<Option<Conflict>, Fault> {
-        match self.conflict_if_there(at, base) {
-            // Renamed away between two questions.
+        self.or_replaced(self.conflict_if_there(at, base))
+    }
+
+    /// What was renamed away between two questions is no failure.
+    fn or_replaced(
+        &self,
+        found: Result<Option<Conflict>, Fault>,
+    ) -> Result<Option<Conflict>, Fault> {
+        match found {
             Err(Fault { errno: Errno::NOENT, .. }) => Ok(Some(self.replaced())),
-            result => result,
+            found => found,
         }
     }
 
@@ -248,24 +256,36 @@ impl Stage {
     ) -> Result<bool, Fault> {
         self.destroy_look(head)?;
         let look = snapshot_of(head, &self.id().look_leaf())?;
-        self.engine.snapshot(&look, Some((LOOK, &self.id().to_string())))?;
-        self.look = Some(self.guid_of(look.as_str())?);
+        let id = self.id().to_string();
+        self.engine.snapshot(&look, Some((LOOK, &id)))?;
+        self.look = Some(self.guid_of_own(&look, LOOK, |value| value == id)?);
         self.engine.differs(&look, base)
+    }
+
+    /// The guid of a snapshot just taken, which another commit may have moved already: it is known by
+    /// its property.
+    pub(super) fn guid_of_own(
+        &self,
+        snapshot: &SnapshotName,
+        property: &str,
+        is_own: impl Fn(&str) -> bool,
+    ) -> Result<Guid, Fault> {
+        if let Some(facts) = self.engine.facts(snapshot.as_str())? {
+            return Ok(facts.guid);
+        }
+        let scope = Scope::Target { target: &self.order.layout.target, above: &[] };
+        let found = self.engine.journal(scope)?;
+        let mut own = found.iter().filter(|entry| {
+            entry.local && entry.property == property && entry.carrier.ends_with(snapshot.leaf())
+        });
+        Ok(own.find(|entry| is_own(&entry.value)).ok_or(Errno::NOENT)?.guid)
     }
 
     /// Destroys it wherever it is: the head may have got another name.
     pub(super) fn destroy_look(&mut self, head: &DatasetName) -> Result<(), Fault> {
         let Some(guid) = self.look else { return Ok(()) };
-        let leaf = self.id().look_leaf();
-        let mut look = Some(snapshot_of(head, &leaf)?.to_string());
-        let here = self.engine.facts(look.as_deref().unwrap_or_default())?;
-        if here.is_none_or(|facts| facts.guid != guid) {
-            let parent = head.parent().ok_or(Errno::INVAL)?;
-            look = self.engine.find_snapshot(&parent, &leaf, guid)?;
-        }
-        if let Some(look) = look {
-            self.destroy(&look, Some(guid))?;
-        }
+        let mut at = snapshot_of(head, &self.id().look_leaf())?.to_string();
+        self.destroy_moving(&mut at, guid)?;
         self.look = None;
         Ok(())
     }
@@ -492,7 +512,7 @@ impl Stage {
         if gone { Ok(Concluded::Done(None)) } else { Err(fault) }
     }
 
-    fn is_base_gone(&self, guid: Guid) -> bool {
+    pub(super) fn is_base_gone(&self, guid: Guid) -> bool {
         let Layout { target, base, .. } = &self.order.layout;
         let found = target.parent().map(|p| self.engine.find_snapshot(&p, base.leaf(), guid));
         matches!(found, Some(Ok(None)))
@@ -517,10 +537,19 @@ impl Stage {
             // What is written through a memory mapping could not be written any more.
             self.engine.flush(&place.path).map_err(fail)?;
         }
-        let fenced = self.engine.fence(target).map_err(fail);
+        let fenced = self.engine.fence(target);
         // Also when that failed: it may have come about all the same.
         self.fenced = true;
-        fenced
+        let target = &self.order.layout.target;
+        let fail = |fault| Stop::Failed(self.error(Step::Fence, fault));
+        let now = self.engine.facts(target.as_str()).map_err(fail)?;
+        let stranger = now.filter(|facts| Some(facts.guid) != self.order.record.target_guid);
+        if let (Some(facts), Some(before)) = (stranger, self.order.record.fence) {
+            // Another commit came in between, and what was fenced may be its dataset.
+            self.engine.unfence(target, facts.guid, before).map_err(fail)?;
+            return Err(Stop::Conflict(self.replaced()));
+        }
+        fenced.map_err(fail)
     }
 
     /// Allows writes to the old head again, under whichever name it is.
@@ -530,13 +559,22 @@ impl Stage {
         else {
             return Ok(());
         };
-        for name in [target, predecessor] {
-            let facts = self.engine.facts(name.as_str())?;
-            if facts.is_some_and(|facts| facts.guid == guid) {
-                return self.engine.unfence(name, guid, before);
+        let find = || -> Result<Option<&DatasetName>, Fault> {
+            for name in [target, predecessor] {
+                let facts = self.engine.facts(name.as_str())?;
+                if facts.is_some_and(|facts| facts.guid == guid) {
+                    return Ok(Some(name));
+                }
             }
+            // Another commit may have renamed the target aside, and may rename it back.
+            if self.gone(target.as_str()).is_some() { Err(Errno::BUSY.into()) } else { Ok(None) }
+        };
+        match patiently(find, |found| matches!(found, Err(Fault { errno: Errno::BUSY, .. }))) {
+            Ok(Some(name)) => self.engine.unfence(name, guid, before),
+            // It was destroyed, replaced, or renamed by somebody.
+            Ok(None) | Err(Fault { errno: Errno::BUSY, .. }) => Ok(()),
+            Err(fault) => Err(fault),
         }
-        Ok(())
     }
 
     /// Keeps a predecessor from being mounted at boot; one that somebody has swept is kept from it.
@@ -551,9 +589,10 @@ impl Stage {
     pub(super) fn destroy_predecessor(&mut self) -> Result<(), Fault> {
         let predecessor = self.order.layout.predecessor.clone();
         let Some(guid) = self.order.record.target_guid else { return Ok(()) };
-        let Some(base) = self.base_at.clone() else { return Ok(()) };
-        let base: SnapshotName = base.parse().map_err(|_| Fault::from(Errno::INVAL))?;
         for _ in 0..LOOKS {
+            self.locate_base()?;
+            let Some(base) = self.base_at.clone() else { return Ok(()) };
+            let base: SnapshotName = base.parse().map_err(|_| Fault::from(Errno::INVAL))?;
             let (since, since_guid) = self.since(&predecessor, &base)?;
             let since = (since.as_str(), since_guid);
             match self.engine.destroy_unchanged(predecessor.as_str(), guid, since) {
@@ -582,29 +621,45 @@ impl Stage {
     /// Destroys the base, wherever it is, and the record with it.
     pub(super) fn destroy_base(&mut self) -> Result<(), Fault> {
         let Some(guid) = self.guids.base else { return Ok(()) };
-        // It may be moved again meanwhile.
+        let mut at = self.base_at.take().unwrap_or_else(|| self.order.layout.base.to_string());
+        let destroyed = self.destroy_moving(&mut at, guid);
+        self.base_at = destroyed.is_err().then_some(at);
+        destroyed
+    }
+
+    /// Destroys a snapshot of the target, wherever it is by now: `at` is where it was last.
+    fn destroy_moving(&self, at: &mut String, guid: Guid) -> Result<(), Fault> {
         for _ in 0..LOOKS {
-            self.locate_base()?;
-            let Some(name) = &self.base_at else { return Ok(()) };
-            match self.engine.destroy(name, guid) {
+            let Some(found) = self.locate(at, guid)? else { return Ok(()) };
+            *at = found;
+            match self.engine.destroy(at, guid) {
                 Ok(true) => return Ok(()),
                 Ok(false) => {}
-                Err(fault) => self.gone(name).ok_or(fault)?,
+                Err(fault) => self.gone(at).ok_or(fault)?,
             }
         }
         Err(Errno::BUSY.into())
     }
 
-    /// Finds out where the base is: other transactions' commits move it.
+    /// Finds out where the base is.
     pub(super) fn locate_base(&mut self) -> Result<(), Fault> {
-        let Layout { target, base, .. } = &self.order.layout;
-        let (Some(guid), Some(parent)) = (self.guids.base, target.parent()) else { return Ok(()) };
-        let at = self.base_at.take().unwrap_or_else(|| base.to_string());
-        let here = self.engine.facts(&at)?.is_some_and(|facts| facts.guid == guid);
-        self.base_at = match here {
-            true => Some(at),
-            false => self.engine.find_snapshot(&parent, base.leaf(), guid)?,
-        };
+        let Some(guid) = self.guids.base else { return Ok(()) };
+        let at = self.base_at.take().unwrap_or_else(|| self.order.layout.base.to_string());
+        self.base_at = self.locate(&at, guid)?;
         Ok(())
+    }
+
+    /// Where a snapshot of the target is that was last seen as `at`: other transactions' commits
+    /// rename what has it, or move it.
+    fn locate(&self, at: &str, guid: Guid) -> Result<Option<String>, Fault> {
+        if self.engine.facts(at)?.is_some_and(|facts| facts.guid == guid) {
+            return Ok(Some(at.to_owned()));
+        }
+        let (Some(parent), Some((_, leaf))) =
+            (self.order.layout.target.parent(), at.split_once('@'))
+        else {
+            return Ok(None);
+        };
+        self.engine.find_snapshot(&parent, leaf, guid)
     }
 }

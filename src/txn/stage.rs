@@ -18,6 +18,7 @@ use crate::txn::in_place::OnProgress;
 use crate::txn::journal::{Record, State, property};
 use crate::txn::layout::Layout;
 use crate::txn::plan::{Kind, Plan, Step};
+use crate::txn::promote::LOOKS;
 
 /// Why a step before the commit point was not done.
 #[derive(Debug)]
@@ -268,7 +269,8 @@ impl Stage {
                     false => Ok(()),
                 });
                 replayed.and_then(|()| engine.snapshot(&layout.base, record)).and_then(|()| {
-                    self.guids.base = Some(self.guid_of(self.order.layout.base.as_str())?);
+                    let guid = self.guid_of_own(&self.order.layout.base, &name, |_| true)?;
+                    self.guids.base = Some(guid);
                     Ok(())
                 })
             }
@@ -351,10 +353,18 @@ impl Stage {
     /// Replaces the record on disk, and then the one in memory.
     pub(crate) fn rewrite_record(&mut self, record: Record) -> Result<(), Fault> {
         let (old, new) = (self.order.record.encode(), record.encode());
-        self.locate_base()?;
-        let (carrier, guid) = self.carrier().ok_or(Errno::NOENT)?;
         let name = property(self.id());
-        self.engine.write_record((&carrier, guid), &name, Some(&old), Some(&new))?;
+        let mut written = Err(Errno::NOENT.into());
+        // Another commit may move it before it is written to.
+        for _ in 0..LOOKS {
+            self.locate_base()?;
+            let (carrier, guid) = self.carrier().ok_or(Errno::NOENT)?;
+            written = self.engine.write_record((&carrier, guid), &name, Some(&old), Some(&new));
+            if !matches!(written, Err(Fault { errno: Errno::NOENT, .. })) {
+                break;
+            }
+        }
+        written?;
         self.order.record = record;
         Ok(())
     }
