@@ -595,7 +595,10 @@ impl Engine for Kernel {
     }
 
     fn rename(&self, from: &DatasetName, to: &DatasetName) -> Result<(), Fault> {
-        Ok(self.lzc.rename(from.as_str(), to.as_str())?)
+        match self.plain(to.as_str())? {
+            Some(plain) => plain.rename(from.as_str(), to.as_str()),
+            None => Ok(self.lzc.rename(from.as_str(), to.as_str())?),
+        }
     }
 
     fn destroy(&self, name: &str, guid: Guid) -> Result<bool, Fault> {

@@ -7,6 +7,8 @@
 //! left when the process dies between two of them.
 
 mod lock;
+#[cfg(test)]
+mod on_zfs;
 mod questions;
 mod verbs;
 
@@ -15,6 +17,7 @@ use crate::errno::Errno;
 use crate::ffi::libzfs::LibZfs;
 use crate::ffi::lzc::{Lzc, LzcError};
 use crate::txn::plan::GATE_OF_PLAIN_CALLS;
+use lock::Lock;
 
 /// How often a snapshot that others' promotes move is looked for.
 const MOVES: usize = 20;
@@ -48,6 +51,17 @@ impl Plain {
         }
     }
 
+    /// While nobody looks for a snapshot or a record of what is beside it.
+    pub(super) fn rename(self, from: &str, to: &str) -> Result<(), Fault> {
+        let _lock = self.lock(parent_of(to))?;
+        Ok(self.lzc.rename(from, to)?)
+    }
+
+    /// None where there is no such dataset, and so nothing in it that could be moved.
+    fn lock(self, dataset: &str) -> Result<Option<Lock>, Fault> {
+        self.guid(dataset)?.map(Lock::take).transpose()
+    }
+
     fn destroy_dataset(self, name: &str) -> Result<(), Errno> {
         // The kernel would destroy a receive that could be resumed, and try again (`zfs_ioc_destroy`).
         if self.is_receiving(name) {
@@ -61,10 +75,18 @@ impl Plain {
     /// A snapshot that isn't there is destroyed.
     fn destroy_snapshot(self, name: &str) -> Result<(), Errno> {
         let destroyed = self.lzc.destroy_snaps(&[name], false);
-        destroyed.map_err(|error| first_errno(&error))?;
+        destroyed.map_err(|error| match (first_errno(&error), name.split_once('@')) {
+            // A receive in place clones the newest snapshot, whoever's it is, until it has ended.
+            (Errno::EXIST, Some((dataset, _))) if self.is_receiving(dataset) => Errno::BUSY,
+            (errno, _) => errno,
+        })?;
         made("destroy");
         Ok(())
     }
+}
+
+fn parent_of(dataset: &str) -> &str {
+    dataset.rsplit_once('/').map_or(dataset, |(parent, _)| parent)
 }
 
 /// Of a call about one name.

@@ -1,4 +1,5 @@
-//! Keeps commits on one dataset apart, those of one mount namespace.
+//! Keeps commits on one dataset apart, and moves of a dataset's children from looks at them; those of
+//! one mount namespace.
 
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
@@ -17,7 +18,7 @@ use crate::zfs::PRIVATE_ROOT;
 const LOCK_TRIES: usize = 6_000;
 const LOCK_WAIT: Duration = Duration::from_millis(10);
 
-/// Keeps other commits on a dataset away until it is dropped.
+/// Keeps others away from a dataset until it is dropped. Who has one takes no other but its parent's.
 pub(super) struct Lock {
     path: PathBuf,
     _file: OwnedFd,
@@ -44,7 +45,7 @@ impl Lock {
                 return Ok(Self { path, _file: file });
             }
         }
-        let detail = Some(format!("another commit has locked {}", path.display()));
+        let detail = Some(format!("another process or thread has locked {}", path.display()));
         Err(Fault { errno: Errno::BUSY, detail })
     }
 }

@@ -15,6 +15,7 @@ impl Plain {
         match scope {
             Scope::Below(dataset) => {
                 let mut found = Vec::new();
+                self.records_of(dataset.as_str(), &mut found)?;
                 self.records_below(dataset.as_str(), &mut found)?;
                 Ok(found)
             }
@@ -41,14 +42,19 @@ impl Plain {
         }
     }
 
-    /// Asks about the children of a dataset, again if others' commits have moved names or snapshots
-    /// meanwhile: what is moved may be seen in neither place.
+    /// Asks about the children of a dataset while no commit moves names or snapshots, because what is
+    /// moved may be seen in neither place; again, if somebody who keeps no lock has done so.
     fn at_rest<T>(
         self,
         parent: &str,
         ask: impl Fn(&[String]) -> Result<T, Fault>,
         is_sure: impl Fn(&T) -> bool,
     ) -> Result<T, Fault> {
+        let _lock = match self.lock(parent) {
+            // Who may make no lock can't commit either, and gets an answer all the same.
+            Err(Fault { errno: Errno::PERM | Errno::ACCES | Errno::ROFS, .. }) => None,
+            lock => lock?,
+        };
         let mut before = self.places(parent)?;
         for _ in 0..MOVES {
             let names: Vec<String> = before.values().map(|(name, _)| name.clone()).collect();
@@ -81,8 +87,13 @@ impl Plain {
     }
 
     fn records_below(self, dataset: &str, found: &mut Vec<Entry>) -> Result<(), Fault> {
-        self.records_of(dataset, found)?;
-        let children = if_there(self.libzfs.children(dataset))?.unwrap_or_default();
+        let ask = |children: &[String]| {
+            let mut records = Vec::new();
+            children.iter().try_for_each(|child| self.records_of(child, &mut records))?;
+            Ok((children.to_vec(), records))
+        };
+        let (children, records) = self.at_rest(dataset, ask, |_| false)?;
+        found.extend(records);
         children.iter().try_for_each(|child| self.records_below(child, found))
     }
 
@@ -115,13 +126,13 @@ impl Plain {
     }
 
     pub(in crate::kernel) fn facts(self, name: &str) -> Result<Option<Facts>, Fault> {
-        let Some(props) = self.props(name)? else { return Ok(None) };
+        let Some((props, origin)) = self.props_and_origin(name)? else { return Ok(None) };
         let number = |property| number(props.view(), property).ok_or(Errno::INVAL);
         let mut facts = Facts {
             guid: Guid(number("guid")?),
             creation: number("creation")? as i64,
             volume: false,
-            origin: None,
+            origin,
             children: 0,
             mountpoint: String::new(),
         };
@@ -129,9 +140,6 @@ impl Plain {
             return Ok(Some(facts));
         }
         facts.volume = props.contains("volsize");
-        if let Some(origin) = text(props.view(), "origin") {
-            facts.origin = self.guid(origin)?;
-        }
         let Some(children) = if_there(self.libzfs.children(name))? else { return Ok(None) };
         facts.children = children.len() as u64;
         if !facts.volume {
@@ -204,6 +212,21 @@ impl Plain {
         Ok(props.and_then(|props| text(props.view(), "origin").map(str::to_owned)))
     }
 
+    /// The properties of a dataset with the guid of its origin, which others' commits may move between
+    /// the two questions. None is also the guid of one that can't be seen.
+    fn props_and_origin(self, name: &str) -> Result<Option<(NvList, Option<Guid>)>, Fault> {
+        let mut tries = MOVES;
+        loop {
+            let Some(props) = self.props(name)? else { return Ok(None) };
+            let Some(origin) = text(props.view(), "origin") else { return Ok(Some((props, None))) };
+            let guid = self.guid(origin)?;
+            tries -= 1;
+            if guid.is_some() || tries == 0 {
+                return Ok(Some((props, guid)));
+            }
+        }
+    }
+
     pub(super) fn snapshots(self, name: &str) -> Result<Vec<String>, Fault> {
         Ok(self.libzfs.snapshots(name)?)
     }
@@ -238,15 +261,18 @@ impl Plain {
         self.find_snapshot(parent, leaf, guid)
     }
 
+    /// As [`Plain::find`], looking where it was first.
+    pub(super) fn whereabouts(self, name: &str, guid: Guid) -> Result<Option<String>, Fault> {
+        if self.is(name, guid)? { Ok(Some(name.to_owned())) } else { self.find(name, guid) }
+    }
+
     pub(super) fn is_receiving(self, dataset: &str) -> bool {
         self.lzc.exists(&format!("{dataset}/%recv")).unwrap_or(false)
     }
 
     /// Whether a dataset is there, and is a clone of this snapshot.
     pub(super) fn has_origin(self, name: &str, origin: Option<Guid>) -> Result<bool, Fault> {
-        let Some(props) = self.props(name)? else { return Ok(false) };
-        let found = text(props.view(), "origin").map(|found| self.guid(found)).transpose()?;
-        Ok(found.flatten() == origin)
+        Ok(self.props_and_origin(name)?.is_some_and(|(_, found)| found == origin))
     }
 }
 

@@ -3,7 +3,7 @@
 use std::collections::HashSet;
 
 use super::lock::Lock;
-use super::{MOVES, Plain, made};
+use super::{MOVES, Plain, made, parent_of};
 use crate::engine::{
     Concluded, Conclusion, Fault, InPlaceEnd, MARK, Predecessor, Promoted, Promotion, Staged,
     Staging,
@@ -29,16 +29,12 @@ impl Plain {
         if !self.known(name, guid)? {
             return Ok(false);
         }
-        let Some((dataset, _)) = name.split_once('@') else {
+        if !name.contains('@') {
             self.destroy_dataset(name)?;
             return Ok(true);
-        };
-        match self.destroy_snapshot(name) {
-            Ok(()) => Ok(self.find(name, guid)?.is_none()),
-            // A receive in place clones the newest snapshot, whoever's it is, until it has ended.
-            Err(Errno::EXIST) if self.is_receiving(dataset) => Err(Errno::BUSY.into()),
-            Err(errno) => Err(errno.into()),
         }
+        self.destroy_snapshot(name)?;
+        Ok(self.find(name, guid)?.is_none())
     }
 
     /// Destroys a dataset if nothing was written to it since a snapshot; one of its own goes with it.
@@ -152,6 +148,8 @@ impl Plain {
 
     pub(in crate::kernel) fn promote(self, promotion: Promotion<'_>) -> Result<Promoted, Fault> {
         let _lock = Lock::take(promotion.head.guid)?;
+        // Nobody renames what is asked about, or looks for a snapshot while it becomes the clone's.
+        let _names = self.lock(parent_of(promotion.clone.name.as_str()))?;
         let head = promotion.head.name.as_str();
         let base = match self.promotable(promotion) {
             Ok(Ok(base)) => base,
@@ -162,8 +160,7 @@ impl Plain {
         };
         let Promotion { clone, since, record: (property, record), undoes, .. } = promotion;
         if undoes {
-            self.lzc.promote(clone.name.as_str())?;
-            made("promote");
+            self.promote_unwritten(clone.name.as_str(), None)?;
             let leaf = base.split_once('@').map(|(_, leaf)| leaf).unwrap_or_default();
             self.set(&format!("{}@{leaf}", clone.name), property, record)?;
             return Ok(Promoted::Done);
@@ -268,10 +265,10 @@ impl Plain {
             }
         }
         gate.iter().try_for_each(|property| self.open(target.0, property))?;
-        if !self.is(carrier.0, carrier.1)? {
-            return Ok(Concluded::Done(left));
-        }
         if !carrier.0.contains('@') {
+            if !self.is(carrier.0, carrier.1)? {
+                return Ok(Concluded::Done(left));
+            }
             // Without its marks, what was created is known by that.
             self.set(carrier.0, property, committed)?;
             for dataset in marked {
@@ -282,18 +279,22 @@ impl Plain {
             self.clear(carrier.0, property)?;
             return Ok(Concluded::Done(None));
         }
-        let mut at = carrier.0.to_owned();
+        let left = match left {
+            None => self.destroy_moving(carrier)?,
+            Some(errno) => self.whereabouts(carrier.0, carrier.1)?.map(|found| (found, errno)),
+        };
+        if let Some((found, _)) = &left {
+            self.set(found, property, committed)?;
+        }
+        Ok(Concluded::Done(left.map(|(_, errno)| errno)))
+    }
+
+    /// Destroys a snapshot that others' promotes may move meanwhile; or where it is, and what keeps it.
+    fn destroy_moving(self, (name, guid): (&str, Guid)) -> Result<Option<(String, Errno)>, Fault> {
         for _ in 0..MOVES {
-            if left.is_none() {
-                left = self.destroy_snapshot(&at).err();
-            }
-            match (self.find(&at, carrier.1)?, left) {
-                (None, _) => return Ok(Concluded::Done(None)),
-                (Some(found), Some(_)) => {
-                    self.set(&found, property, committed)?;
-                    return Ok(Concluded::Done(left));
-                }
-                (Some(elsewhere), None) => at = elsewhere,
+            let Some(at) = self.whereabouts(name, guid)? else { return Ok(None) };
+            if let Err(errno) = self.destroy_snapshot(&at) {
+                return Ok(self.whereabouts(&at, guid)?.map(|found| (found, errno)));
             }
         }
         Err(Errno::BUSY.into())
@@ -361,7 +362,7 @@ impl Plain {
             return Err(not_the_one(target.name.as_str(), target.guid));
         }
         let mut left = None;
-        let base_is_there = self.is(base.0, base.1)?;
+        let base_at = self.whereabouts(base.0, base.1)?;
         let workspace = workspace.map(|workspace| (workspace.name.as_str(), workspace.guid));
         let workspace = match workspace {
             Some((name, guid)) if self.is(name, guid)? => Some((name, guid)),
@@ -374,13 +375,12 @@ impl Plain {
             }
         }
         // Once the first of these is gone, it is known by that alone that the change was received.
-        if base_is_there {
-            self.set(base.0, property, committed)?;
+        if let Some(base_at) = &base_at {
+            self.set(base_at, property, committed)?;
         }
         for (snapshot, guid) in snapshots {
-            if self.is(snapshot, *guid)? {
-                left = left.or(self.destroy_snapshot(snapshot).err());
-            }
+            let kept = self.destroy_moving((snapshot, *guid))?;
+            left = left.or(kept.map(|(_, errno)| errno));
         }
         // The last but one: as long as it is there, a sweep goes on with the rest.
         if let Some((name, _)) = workspace {
@@ -392,11 +392,11 @@ impl Plain {
             }
         }
         let left = left.or(keeps.then_some(Errno::EXIST));
-        if left.is_some() || !base_is_there {
+        if left.is_some() || base_at.is_none() {
             return Ok(left);
         }
-        match self.destroy(base.0, base.1) {
-            Ok(_) => Ok(None),
+        match self.destroy_moving(base) {
+            Ok(kept) => Ok(kept.map(|(_, errno)| errno)),
             Err(fault) => Ok(Some(fault.errno)),
         }
     }
