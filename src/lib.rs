@@ -63,6 +63,8 @@ mod recovery;
 mod stream;
 #[cfg(test)]
 mod test_pool;
+#[cfg(test)]
+mod test_write;
 mod transfer;
 mod txn;
 mod volume;

@@ -5,6 +5,8 @@ use std::fs;
 use std::io;
 use std::path::Path;
 
+use crate::test_write;
+
 /// With a checksum of each file.
 pub(crate) const MANIFEST: &str = "manifest";
 /// A program that readers may run from the target: it is mapped as long as it runs.
@@ -100,14 +102,16 @@ pub(crate) fn write(root: &Path, generation: u64, by: By) -> io::Result<()> {
         let name = file_name(index);
         let _ = writeln!(manifest, "{name} {:x}", checksum(&bytes));
         match by {
-            By::Replacing if index % 2 == 1 => replace(root, &name, |new| fs::write(new, bytes))?,
-            _ => fs::write(root.join(name), bytes)?,
+            By::Replacing if index % 2 == 1 => {
+                replace(root, &name, |new| test_write::write(new, bytes))?
+            }
+            _ => test_write::write(root.join(name), bytes)?,
         }
     }
     if by == By::Replacing {
         replace(root, TOOL, |new| fs::copy(TOOL_SOURCE, new).map(drop))?;
     }
-    fs::write(root.join(MANIFEST), manifest)
+    test_write::write(root.join(MANIFEST), manifest)
 }
 
 /// As most programs write: a new file takes the old one's name.

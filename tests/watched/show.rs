@@ -13,6 +13,8 @@ mod reader;
 mod tally;
 #[path = "../../src/test_pool.rs"]
 mod test_pool;
+#[path = "../../src/test_write.rs"]
+mod test_write;
 
 use std::fs;
 use std::path::Path;

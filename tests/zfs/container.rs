@@ -5,14 +5,15 @@ use std::fs;
 use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
-use std::sync::Barrier;
 use std::time::Duration;
 
 use zfs_txn::{
     CommitError, Condition, DatasetName, OnConflict, Outcome, Strategy, Transaction, Zfs,
 };
 
-use crate::support::{Scene, again, assert_passed, mounts_of};
+use crate::support::{Scene, again, amount, assert_passed, mounts_of, race};
+use crate::test_pool::figures;
+use crate::test_write::write;
 
 /// Tells a process of this binary which dataset its container has.
 const DATASET: &str = "ZFS_TXN_CONTAINED";
@@ -105,7 +106,7 @@ impl Inside {
 
     fn begin(&self, target: &DatasetName, strategy: Strategy) -> Transaction {
         let transaction = self.zfs.transaction(target).strategy(strategy).begin().unwrap();
-        fs::write(transaction.path().join("file"), "new").unwrap();
+        write(transaction.path().join("file"), "new").unwrap();
         transaction
     }
 
@@ -146,7 +147,7 @@ fn root_of_a_container_commits_and_rolls_back() {
         assert_eq!(all(&inside.dataset), before, "{strategy:?}");
         for round in 0..3 {
             let transaction = inside.begin(&target, strategy);
-            fs::write(transaction.path().join("file"), round.to_string()).unwrap();
+            write(transaction.path().join("file"), round.to_string()).unwrap();
             let receipt = transaction.commit().unwrap();
             assert!(receipt.leftovers.is_empty(), "{receipt:?}");
             assert_eq!((path_of(&target), read(&path)), (path.clone(), round.to_string()));
@@ -156,7 +157,7 @@ fn root_of_a_container_commits_and_rolls_back() {
     }
     let new: DatasetName = format!("{}/parent/new", inside.dataset).parse().unwrap();
     let transaction = inside.zfs.transaction(&new).create_parents().begin().unwrap();
-    fs::write(transaction.path().join("file"), "first").unwrap();
+    write(transaction.path().join("file"), "first").unwrap();
     assert!(transaction.commit().unwrap().leftovers.is_empty());
     assert_eq!(read(&path_of(&new)), "first");
     assert_eq!(zfs(&["get", "-Ho", "value", "canmount", new.as_str()]), "on\n");
@@ -186,32 +187,22 @@ fn root_of_a_container_gets_conflicts() {
         zfs(&["destroy", "-r", &kept.name]);
         let swept = inside.zfs.sweep(&inside.dataset).unwrap();
         assert!(swept.unfinished.is_empty(), "{swept:?}");
+    }
+    inside.end();
+}
 
-        let (start, target, inside) = (&Barrier::new(8), &target, &inside);
-        let wins = std::thread::scope(|scope| {
-            let commit = |number: usize| {
-                let strategy = STRATEGIES[number % 2];
-                let begun = inside.zfs.transaction(target).strategy(strategy).begin();
-                // A thread that panicked before would keep the others waiting.
-                start.wait();
-                let transaction = begun.unwrap();
-                fs::write(transaction.path().join("file"), number.to_string()).unwrap();
-                match transaction.commit() {
-                    Ok(_) => 1,
-                    Err(CommitError::Conflict { transaction, .. }) => {
-                        transaction.rollback().unwrap();
-                        0
-                    }
-                    Err(error) => panic!("{error}"),
-                }
-            };
-            let threads: Vec<_> =
-                (0..8).map(|number| scope.spawn(move || commit(number))).collect();
-            threads.into_iter().map(|thread| thread.join().unwrap()).sum::<usize>()
-        });
-        assert_eq!(wins, 1);
-        // What kept the winner's predecessor, the losers' bases, is gone by now.
-        assert!(inside.zfs.sweep(&inside.dataset).unwrap().unfinished.is_empty());
+/// I8: as `of_eight_racing_commits_one_wins_in_every_round`.
+#[test]
+fn of_eight_racing_in_a_container_one_wins_in_every_round() {
+    let rounds = amount("ZFS_TXN_RACES", 5);
+    let Ok(dataset) = std::env::var(DATASET) else {
+        in_container("container::of_eight_racing_in_a_container_one_wins_in_every_round");
+        return figures(&format!("{rounds} rounds of 8 commits in a container: one won in each"));
+    };
+    let inside = Inside::new(&dataset);
+    let target = inside.target("t");
+    for round in 0..rounds {
+        race(&inside.zfs, &target).unwrap_or_else(|error| panic!("round {round}: {error}"));
     }
     inside.end();
 }
@@ -223,7 +214,7 @@ fn what_dies_in_a_container_is_recovered_there() {
         let zfs = Zfs::open().unwrap();
         let target = target.parse().unwrap();
         let transaction = zfs.transaction(&target).begin().unwrap();
-        fs::write(transaction.path().join("file"), "new").unwrap();
+        write(transaction.path().join("file"), "new").unwrap();
         rustix::process::kill_process(rustix::process::getpid(), rustix::process::Signal::KILL)
             .unwrap();
     }

@@ -2,18 +2,14 @@
 
 use std::fs;
 use std::io::Write;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::sync::{Arc, Barrier};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
-use zfs_txn::{CommitError, DatasetName, Keeps, OnConflict, Strategy};
+use zfs_txn::{DatasetName, Keeps, OnConflict, Strategy};
 
-use crate::support::{Scene, mount_lines};
+use crate::support::{Scene, amount, mount_lines, race};
 use crate::test_pool::{FIGURES, figures};
-
-/// How much to do: by default what fits into a run of all tests under emulation.
-fn amount(variable: &str, default: usize) -> usize {
-    std::env::var(variable).map_or(default, |amount| amount.parse().unwrap())
-}
+use crate::test_write::write;
 
 /// I8: in every round exactly one of eight transactions from the same base commits.
 #[test]
@@ -22,34 +18,7 @@ fn of_eight_racing_commits_one_wins_in_every_round() {
     let scene = Scene::new();
     let target = scene.dataset("t", &[]);
     for round in 0..rounds {
-        let (start, wins) = (Barrier::new(8), AtomicUsize::new(0));
-        std::thread::scope(|scope| {
-            for number in 0..8 {
-                let (scene, target, start, wins) = (&scene, &target, &start, &wins);
-                scope.spawn(move || {
-                    let strategy = [Strategy::Promote, Strategy::InPlace][number % 2];
-                    let begun = scene.zfs.transaction(target).strategy(strategy).begin();
-                    // A thread that panicked before would keep the others waiting.
-                    start.wait();
-                    let transaction = begun.unwrap();
-                    let id = transaction.id();
-                    fs::write(transaction.path().join("file"), id.to_string()).unwrap();
-                    match transaction.commit() {
-                        Ok(_) => wins.fetch_add(1, Ordering::Relaxed),
-                        Err(CommitError::Conflict { transaction, .. }) => {
-                            transaction.rollback().unwrap();
-                            0
-                        }
-                        Err(error) => panic!("round {round}: {error}"),
-                    };
-                });
-            }
-        });
-        assert_eq!(wins.into_inner(), 1, "round {round}");
-        // What kept the winner's predecessor, the losers' bases, is gone by now.
-        let swept = scene.zfs.sweep(&scene.name("")).unwrap();
-        assert!(swept.unfinished.is_empty(), "round {round}: {swept:?}");
-        assert!(scene.zfs.pending(&scene.name("")).unwrap().is_empty(), "round {round}");
+        race(&scene.zfs, &target).unwrap_or_else(|error| panic!("round {round}: {error}"));
     }
     figures(&format!("{rounds} rounds of 8 commits: {rounds} won, {} conflicts", rounds * 7));
     scene.end();
@@ -163,7 +132,7 @@ fn nothing_leaks_in_the_process() {
     let round = |target: &DatasetName, number: usize, commit: bool| {
         let strategy = [Strategy::Promote, Strategy::InPlace][number % 2];
         let transaction = scene.zfs.transaction(target).strategy(strategy).begin().unwrap();
-        if let Err(error) = fs::write(transaction.path().join("file"), "x") {
+        if let Err(error) = write(transaction.path().join("file"), "x") {
             let mounts: Vec<_> = crate::support::mounts_of(target.as_str());
             panic!("{number} {transaction:?}: {error}; {mounts:?}");
         }

@@ -25,4 +25,6 @@ mod rollback;
 mod support;
 #[path = "../../src/test_pool.rs"]
 mod test_pool;
+#[path = "../../src/test_write.rs"]
+mod test_write;
 mod volumes;

@@ -11,6 +11,7 @@ use proptest::test_runner::{Config, RngAlgorithm, RngSeed, TestRunner};
 use zfs_txn::{CommitError, DatasetName, Kind, Transaction};
 
 use crate::support::Scene;
+use crate::test_write::write;
 
 const DATASETS: usize = 3;
 const SEQUENCES: usize = 200;
@@ -120,7 +121,7 @@ impl World {
                     (open.last(), model.open.last_mut())
                 {
                     let name = format!("f{file}");
-                    fs::write(transaction.path().join(&name), [byte]).unwrap();
+                    write(transaction.path().join(&name), [byte]).unwrap();
                     content.insert(name, byte);
                 }
             }

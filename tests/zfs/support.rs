@@ -6,11 +6,13 @@ use std::io::ErrorKind;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output};
+use std::sync::Barrier;
 use std::time::Duration;
 
-use zfs_txn::{DatasetName, Receipt, Transaction, Zfs};
+use zfs_txn::{CommitError, DatasetName, Receipt, Strategy, Transaction, Zfs};
 
 use crate::test_pool::TestPool;
+use crate::test_write::write;
 
 /// A pool and an open library.
 pub struct Scene {
@@ -48,7 +50,7 @@ impl Scene {
     /// Replaces the content of `file` in one transaction.
     pub fn publish(&self, target: &DatasetName, content: &str) -> Receipt {
         let transaction = self.begin(target);
-        fs::write(transaction.path().join("file"), content).unwrap();
+        write(transaction.path().join("file"), content).unwrap();
         transaction.commit().unwrap()
     }
 
@@ -76,6 +78,45 @@ impl Scene {
             assert!(!name.contains("@txn-"), "left: {name}");
         }
         self.pool.cleanup();
+    }
+}
+
+/// How much to do: by default what fits into a run of all tests under emulation.
+pub fn amount(variable: &str, default: usize) -> usize {
+    std::env::var(variable).map_or(default, |amount| amount.parse().unwrap())
+}
+
+/// Commits eight transactions from the same base at once: one has to win, the others to find a conflict,
+/// and nothing to be left. The error says what was else.
+pub fn race(zfs: &Zfs, target: &DatasetName) -> Result<(), String> {
+    let start = Barrier::new(8);
+    let commit = |number: usize| {
+        let strategy = [Strategy::Promote, Strategy::InPlace][number % 2];
+        let begun = zfs.transaction(target).strategy(strategy).begin();
+        // Who couldn't begin doesn't keep the others waiting.
+        start.wait();
+        let transaction = begun.map_err(|error| error.to_string())?;
+        write(transaction.path().join("file"), number.to_string()).unwrap();
+        match transaction.commit() {
+            Ok(_) => Ok(1),
+            Err(CommitError::Conflict { transaction, .. }) => {
+                transaction.rollback().map(|()| 0).map_err(|error| error.to_string())
+            }
+            Err(error) => Err(error.to_string()),
+        }
+    };
+    let wins = std::thread::scope(|scope| {
+        let commit = &commit;
+        let threads: Vec<_> = (0..8).map(|number| scope.spawn(move || commit(number))).collect();
+        threads.into_iter().map(|thread| thread.join().unwrap()).sum::<Result<usize, String>>()
+    })?;
+    // What kept the winner's predecessor, the losers' bases, is gone by now.
+    let parent = target.parent().unwrap();
+    let swept = zfs.sweep(&parent).unwrap();
+    let pending = zfs.pending(&parent).unwrap();
+    match wins == 1 && swept.unfinished.is_empty() && pending.is_empty() {
+        true => Ok(()),
+        false => Err(format!("{wins} won; {swept:?}; {pending:?}")),
     }
 }
 

@@ -21,6 +21,7 @@ use crate::kernel::Kernel;
 use crate::mount;
 use crate::name::DatasetName;
 use crate::test_pool::{TestPool, figures};
+use crate::test_write;
 
 const LOOK: &str = include_str!("look.lua");
 const CLEAR: &str = include_str!("clear.lua");
@@ -156,7 +157,7 @@ impl Backend for Home {
     fn at(&self, path: &Path, write: Option<(&str, u64)>) -> Option<u64> {
         let dataset = self.mounted_at(path)?;
         if let Some((file, value)) = write {
-            fs::write(path.join(file), value.to_string()).unwrap();
+            test_write::write(path.join(file), value.to_string()).unwrap();
         }
         Some(self.engine.facts(&dataset).unwrap().unwrap().guid.0)
     }

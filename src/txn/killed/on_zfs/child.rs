@@ -21,6 +21,7 @@ use crate::kernel::plain::observe;
 use crate::name::DatasetName;
 use crate::ownership::Ownership;
 use crate::receipt::{OnConflict, Strategy};
+use crate::test_write::write;
 use crate::txn::Transaction;
 use crate::txn::forwarding::forward_to_kernel;
 use crate::zfs::Zfs;
@@ -349,11 +350,11 @@ fn transact(job: Job, zfs: &Zfs, engine: &Deadly, target: &DatasetName) {
         return;
     }
     let transaction = begin().unwrap();
-    fs::write(transaction.path().join("file"), NEW).unwrap();
+    write(transaction.path().join("file"), NEW).unwrap();
     if let Some(place) = engine.kernel.places(target).unwrap().first() {
         let file = place.path.join("file");
         match overwrite {
-            true => fs::write(file, OTHERS).unwrap(),
+            true => write(file, OTHERS).unwrap(),
             // Changes the access time, where these are kept.
             false => drop(fs::read(file).unwrap()),
         }

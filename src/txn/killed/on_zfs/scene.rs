@@ -12,6 +12,7 @@ use crate::engine::{Attached, Engine, Place, PropertyValue, Scope};
 use crate::name::DatasetName;
 use crate::recovery::{Condition, Recovery};
 use crate::test_pool::TestPool;
+use crate::test_write::write;
 use crate::txn::aftermath::after_step::Disk;
 use crate::txn::recover::cases;
 use crate::zfs::{Zfs, private_path};
@@ -120,7 +121,7 @@ impl Scene {
         if self.scenario.job == Job::Detach {
             // As it is when it is committed after all.
             let transaction = begin(&self.zfs, &site.target, false).unwrap();
-            fs::write(transaction.path().join("file"), NEW).unwrap();
+            write(transaction.path().join("file"), NEW).unwrap();
             transaction.commit().unwrap();
             after = state();
         }
@@ -282,7 +283,7 @@ impl Scene {
     fn reset(&self, site: &Site) {
         let target = site.target.as_str();
         if self.scenario.target != Target::Missing {
-            fs::write(site.path.join("file"), OLD).unwrap();
+            write(site.path.join("file"), OLD).unwrap();
             fs::set_permissions(&site.path, fs::Permissions::from_mode(0o755)).unwrap();
         }
         // From here on, that is on disk: what is still on its way there would make differences.
@@ -338,7 +339,7 @@ impl Scene {
         }
         let own: Vec<_> = own.into_iter().map(|(name, value)| (name.to_owned(), value)).collect();
         self.create(&site.target, &own);
-        fs::write(site.path.join("file"), OLD).unwrap();
+        write(site.path.join("file"), OLD).unwrap();
         let template = self.pool.dataset("template").parse().unwrap();
         self.engine.copy_permissions(&template, &site.target).unwrap();
     }
@@ -346,7 +347,7 @@ impl Scene {
     /// Commits, and keeps the predecessor because of a snapshot, which is gone by now.
     fn keep_predecessor(&self, target: &DatasetName) {
         let transaction = begin(&self.zfs, target, false).unwrap();
-        fs::write(transaction.path().join("file"), NEW).unwrap();
+        write(transaction.path().join("file"), NEW).unwrap();
         let late = format!("{target}-old-{}@late", transaction.id());
         let (engine, name) = (Arc::clone(&self.engine), late.parse().unwrap());
         before("conclude", move || engine.snapshot(&name, None).unwrap());
