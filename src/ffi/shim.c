@@ -50,7 +50,7 @@ zfs_txn_list(zfs_handle_t *zhp, int snapshots, nvlist_t *out)
 {
 	if (snapshots)
 		return (zfs_iter_snapshots(zhp, B_TRUE, add_name, out, 0, 0));
-	return (zfs_iter_filesystems(zhp, add_name, out));
+	return (zfs_iter_filesystems_v2(zhp, ZFS_ITER_SIMPLE, add_name, out));
 }
 
 int

@@ -15,9 +15,9 @@ impl LibZfs {
     /// # Errors
     ///
     /// `ENOENT`.
-    #[doc(alias = "zfs_iter_filesystems")]
+    #[doc(alias = "zfs_iter_filesystems_v2")]
     pub(crate) fn children(&self, name: &str) -> Result<Vec<String>, LibZfsError> {
-        self.list("zfs_iter_filesystems", name, 0)
+        self.list("zfs_iter_filesystems_v2", name, 0)
     }
 
     /// The full names of a dataset's snapshots, in no order.

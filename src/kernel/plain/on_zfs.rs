@@ -8,7 +8,7 @@ use crate::name::DatasetName;
 use crate::receipt::Guid;
 use crate::test_pool::{TestPool, figures};
 
-const QUESTIONS: usize = 100;
+const QUESTIONS: usize = 50;
 
 fn guid_of(kernel: &Kernel, name: &str) -> Guid {
     kernel.facts(name).unwrap().unwrap().guid
