@@ -174,10 +174,10 @@ impl Transaction {
         let mut errors = self.stage.undo(done);
         if errors.is_empty() {
             self.open = true;
-            let replaced = self.kind() == Kind::Update && self.stage.has_base() == Ok(false);
+            let replaced = || self.kind() == Kind::Update && self.stage.has_base() == Ok(false);
             let stop = match stop {
                 // It failed because another commit came first.
-                Stop::Failed(error) if replaced => {
+                Stop::Failed(error) if replaced() => {
                     tracing::debug!(%error, "the target was replaced meanwhile");
                     Stop::Conflict(self.stage.replaced())
                 }

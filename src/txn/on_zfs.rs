@@ -164,6 +164,16 @@ impl Scene {
         builder.ownership(Ownership::new().mode(0o700)).begin()
     }
 
+    /// Has the target renamed and another dataset get its name, right before an effect.
+    fn swap_before(&self, verb: &'static str, target: &DatasetName) {
+        let (name, elsewhere) = (target.to_string(), format!("{target}-elsewhere"));
+        self.engine.before(verb, move || {
+            for command in [&["rename", "-u", &name, &elsewhere][..], &["create", "-u", &name]] {
+                assert!(Command::new("zfs").args(command).status().unwrap().success());
+            }
+        });
+    }
+
     /// What must be as before when nothing was committed.
     fn state(&self) -> String {
         // With what follows the name of this pool, and not that of a longer one.
@@ -441,13 +451,8 @@ fn a_target_swapped_just_before_the_rename_keeps_its_name() {
     let target = scene.name("t");
     scene.engine.set(&[]);
     let transaction = scene.begin(&target).unwrap();
-    let (name, elsewhere) = (target.to_string(), format!("{target}-elsewhere"));
-    let old = scene.guid(&name);
-    scene.engine.before("rename", move || {
-        for command in [&["rename", "-u", &name, &elsewhere][..], &["create", "-u", &name]] {
-            assert!(Command::new("zfs").args(command).status().unwrap().success());
-        }
-    });
+    let old = scene.guid(target.as_str());
+    scene.swap_before("rename", &target);
     let error = transaction.commit().unwrap_err();
     assert!(matches!(error, CommitError::InDoubt { receipt: None, .. }), "{error}");
     let now = scene.guid(target.as_str());
@@ -464,12 +469,7 @@ fn a_target_swapped_just_before_the_fence_can_be_written() {
     let target = scene.name(IN_PLACE);
     scene.engine.set(&[]);
     let transaction = scene.begin(&target).unwrap();
-    let (name, elsewhere) = (target.to_string(), format!("{target}-elsewhere"));
-    scene.engine.before("fence", move || {
-        for command in [&["rename", "-u", &name, &elsewhere][..], &["create", "-u", &name]] {
-            assert!(Command::new("zfs").args(command).status().unwrap().success());
-        }
-    });
+    scene.swap_before("fence", &target);
     let error = transaction.commit().unwrap_err();
     let conflict =
         matches!(error, CommitError::Conflict { conflict: Conflict::TargetReplaced { .. }, .. });
