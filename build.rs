@@ -71,7 +71,6 @@ const FUNCTIONS: &[&str] = &[
     "zfs_get_all_props",
     "zfs_get_fsacl",
     "zfs_set_fsacl",
-    "zfs_show_diffs",
     "zfs_prop_get_written_int",
     "zfs_prop_inherit",
     // shim.c

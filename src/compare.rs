@@ -1,128 +1,318 @@
-//! Whether two versions of a file system differ in more than access times.
+//! How two snapshots of a file system differ: in more than access times, or not.
 //!
-//! ZFS counts an access time as written data, so a target that was merely read looks written. A
-//! file's change time tells: it moves with every change of content or metadata but for flags and
-//! projects, which are asked for, and no user can set it back. It is coarse, so files that were
-//! changed about when the base was taken are read.
+//! ZFS counts an access time as written data, so a target that was merely read looks written. What tells
+//! is the stream from the one snapshot to the other: it has a record of every object that was touched,
+//! and of every block of its data that was written. These objects are compared, and no others can
+//! differ. No time decides: a store through a memory mapping moves none that could be relied on.
 
-use std::collections::{BTreeMap, VecDeque};
-use std::ffi::{CString, OsString};
-use std::fs::File;
-use std::io::{BufRead, BufReader};
-use std::os::fd::OwnedFd;
-use std::os::unix::ffi::OsStringExt;
+use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::ffi::CString;
+use std::io::{self, Read};
+use std::ops::{ControlFlow, Range};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 
-use rustix::fs::{AtFlags, Dir, FileType, Mode, OFlags, ResolveFlags, Stat};
+use rustix::fs::{Dir, FileType, OFlags, SeekFrom, Stat, fstat, readlinkat, seek};
 use rustix::io::Errno;
 
+use crate::engine::Difference;
 use crate::ffi::attributes::attributes;
+use crate::ffi::handles;
+use crate::mount;
+use crate::stream::difference::{Touched, each_touched};
+use crate::stream::passage::FileId;
+use crate::stream::znode::{Role, Znode};
+use crate::tree::{Below, open_below};
 
-/// What must be equal for a file to be unchanged.
-#[derive(PartialEq, Eq)]
-struct Identity {
-    inode: u64,
-    mode: u32,
-    owner: (u32, u32),
-    links: u64,
-    size: i64,
-    device: u64,
-    modified: (i64, u64),
-    changed: (i64, u64),
+/// `dmu_object_type`: the properties of a file system, its list of files to be deleted, and its quotas.
+const MASTER_NODE: u32 = 21;
+const UNLINKED_SET: u32 = 22;
+const QUOTAS: u32 = 40;
+
+/// How many bytes are compared in one go.
+const PIECE: u64 = 1 << 17;
+
+/// What was found so far.
+#[derive(Debug, Default)]
+struct Found {
+    nameless: Vec<u64>,
+    /// Whether the list of files to be deleted was written.
+    deletions: bool,
+    tables: bool,
+    content: bool,
 }
 
-impl From<&Stat> for Identity {
-    fn from(stat: &Stat) -> Self {
-        Self {
-            inode: stat.st_ino,
-            mode: stat.st_mode,
-            owner: (stat.st_uid, stat.st_gid),
-            links: stat.st_nlink,
-            size: stat.st_size,
-            device: stat.st_rdev,
-            modified: (stat.st_mtime, stat.st_mtime_nsec),
-            changed: (stat.st_ctime, stat.st_ctime_nsec),
+impl Found {
+    fn verdict(self) -> Difference {
+        match self {
+            Self { content: true, .. } => Difference::Content,
+            Self { tables: true, .. } => Difference::Tables,
+            Self { nameless, deletions, .. } if deletions || !nameless.is_empty() => {
+                Difference::Nameless(nameless)
+            }
+            Self { .. } => Difference::Nothing,
+        }
+    }
+
+    /// Takes note of a file that could not be met by any name. One that has no link is nameless; of what
+    /// has one, or can't be asked, nothing is known.
+    fn add_unmet(&mut self, touched: &Touched) {
+        match touched.role {
+            Role::Znode(Znode { links: Some(0), .. }) => self.nameless.push(touched.object),
+            _ => self.tables = true,
+        }
+    }
+
+    /// Takes note of one of the file system's own objects.
+    fn add_table(&mut self, kind: u32, written: &[Range<u64>]) {
+        match (kind, written) {
+            (_, []) => {}
+            (MASTER_NODE | QUOTAS, _) => self.content = true,
+            // A list of one block is a whole: one of more is not told from its changed parts.
+            (UNLINKED_SET, [first]) if first.start == 0 => self.deletions = true,
+            _ => self.tables = true,
         }
     }
 }
 
-/// Compares two trees by the descriptors of their roots; `taken` is when the older one was, in
-/// seconds since 1970. Costs a visit to each file.
-pub(crate) fn differs(one: &OwnedFd, other: &OwnedFd, taken: i64) -> Result<bool, Errno> {
-    // The root of a mounted snapshot has an inode number of its own.
-    let root = |fd| Ok(Identity { inode: 0, ..Identity::from(&rustix::fs::fstat(fd)?) });
-    let top = OsString::from(".");
-    // The descriptors of mounts can't be asked for more than a status.
-    let attributes_of = |fd| attributes(open(fd, &top, OFlags::DIRECTORY)?);
-    if root(one)? != root(other)? || attributes_of(one)? != attributes_of(other)? {
-        return Ok(true);
-    }
-    let mut pending = VecDeque::from([top]);
-    while let Some(path) = pending.pop_front() {
-        let (here, there) = (entries(one, &path)?, entries(other, &path)?);
-        if here != there {
-            return Ok(true);
-        }
-        for (name, identity) in here {
-            let mut below = path.clone().into_vec();
-            below.push(b'/');
-            below.extend_from_slice(name.as_bytes());
-            let below = OsString::from_vec(below);
-            let kind = FileType::from_raw_mode(identity.mode);
-            let read = kind == FileType::RegularFile && identity.changed.0 >= taken - COARSE;
-            if !matches!(kind, FileType::RegularFile | FileType::Directory) {
-                continue;
+/// Compares the snapshot `now` with `then`, of which `stream` is the difference.
+pub(crate) fn difference(stream: impl Read, now: &str, then: &str) -> io::Result<Difference> {
+    let trees = Trees { now: mount::root_of(now)?, then: mount::root_of(then)? };
+    let mut found = Found::default();
+    // Those that could not be opened by their numbers.
+    let mut unseen: BTreeMap<u64, Touched> = BTreeMap::new();
+    each_touched(stream, |touched| {
+        match touched.role {
+            Role::Table(kind) => found.add_table(kind, &touched.written),
+            Role::Unknown => found.content = true,
+            // The file that has the attribute is compared with all of its attributes; this one was written.
+            Role::Znode(znode) if znode.is_attribute => {
+                found.content |= !touched.written.is_empty()
             }
-            let file = |root| Ok(File::from(open(root, &below, OFlags::empty())?));
-            let (here, there) = (file(one)?, file(other)?);
-            if attributes(&here)? != attributes(&there)? || (read && !same_bytes(here, there)?) {
-                return Ok(true);
-            }
-            if kind == FileType::Directory {
-                pending.push_back(below);
+            Role::Znode(znode) => {
+                let file = FileId { object: touched.object, generation: znode.generation };
+                match trees.same_file(file, znode.mode, &touched) {
+                    Ok(Some(same)) => found.content |= !same,
+                    Ok(None) => found.add_unmet(&touched),
+                    Err(Errno::PERM) => drop(unseen.insert(touched.object, touched)),
+                    Err(errno) => return Err(errno.into()),
+                }
             }
         }
+        Ok(if found.content { ControlFlow::Break(()) } else { ControlFlow::Continue(()) })
+    })?;
+    if !unseen.is_empty() && !found.content {
+        found.content = !trees.same_by_path(&mut unseen)?;
+        unseen.values().for_each(|touched| found.add_unmet(touched));
     }
-    Ok(false)
+    Ok(found.verdict())
 }
 
-/// By how many seconds a change time and the time of a snapshot may be off.
-const COARSE: i64 = 2;
-
-fn open(root: &OwnedFd, path: &OsString, more: OFlags) -> Result<OwnedFd, Errno> {
-    let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC | more;
-    let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS;
-    rustix::fs::openat2(root, path, flags, Mode::empty(), resolve)
+/// Both versions, by their roots.
+struct Trees {
+    now: OwnedFd,
+    then: OwnedFd,
 }
 
-fn same_bytes(one: File, other: File) -> Result<bool, Errno> {
-    let errno = |error: std::io::Error| Errno::from_io_error(&error).unwrap_or(Errno::IO);
-    let (mut one, mut other) = (BufReader::new(one), BufReader::new(other));
-    loop {
-        let (here, there) = (one.fill_buf().map_err(errno)?, other.fill_buf().map_err(errno)?);
-        let len = here.len().min(there.len());
-        if here[..len] != there[..len] || (len == 0 && here.len() != there.len()) {
+impl Trees {
+    /// Whether a file is the same in both; `None` where no name leads to it now.
+    fn same_file(&self, file: FileId, mode: u64, touched: &Touched) -> Result<Option<bool>, Errno> {
+        let flags = flags_for(FileType::from_raw_mode(mode as u32));
+        let now = match handles::open(self.now.as_fd(), file, flags) {
+            Ok(now) => now,
+            Err(Errno::STALE) => return Ok(None),
+            Err(errno) => return Err(errno),
+        };
+        match handles::open(self.then.as_fd(), file, flags) {
+            Ok(then) => Ok(Some(same(&now, &then, touched)?)),
+            // It is new, or had no name.
+            Err(Errno::STALE) => Ok(Some(false)),
+            Err(errno) => Err(errno),
+        }
+    }
+
+    /// Compares the files of these numbers by going through both trees, and takes out those that were met.
+    /// For whom the kernel refuses handles; costs a visit to each directory.
+    fn same_by_path(&self, touched: &mut BTreeMap<u64, Touched>) -> Result<bool, Errno> {
+        // The roots of mounted snapshots have inode numbers of their own: they are compared in any case.
+        let root = Touched { object: 0, role: Role::Unknown, written: Vec::new(), end: u64::MAX };
+        if !same(&self.now, &self.then, &root)? {
             return Ok(false);
         }
-        if len == 0 {
-            return Ok(true);
+        touched.remove(&handles::object_of(self.now.as_fd())?);
+        let mut pending = VecDeque::from([Below::root()]);
+        while let Some(path) = pending.pop_front() {
+            let open = |root: &OwnedFd| open_below(root.as_fd(), &path, OFlags::DIRECTORY);
+            let (now, then) = (open(&self.now)?, open(&self.then)?);
+            let names = entries(&now)?;
+            if names != entries(&then)? {
+                return Ok(false);
+            }
+            for (name, entry) in names {
+                let below = path.join(name.as_bytes());
+                if let Some(touched) = touched.remove(&entry.object) {
+                    let flags = flags_for(entry.kind);
+                    let open = |root: &OwnedFd| open_below(root.as_fd(), &below, flags);
+                    if !same(&open(&self.now)?, &open(&self.then)?, &touched)? {
+                        return Ok(false);
+                    }
+                }
+                if entry.kind == FileType::Directory {
+                    pending.push_back(below);
+                }
+            }
         }
-        one.consume(len);
-        other.consume(len);
+        Ok(true)
     }
 }
 
-/// A directory's entries.
-fn entries(root: &OwnedFd, path: &OsString) -> Result<BTreeMap<CString, Identity>, Errno> {
-    let directory = open(root, path, OFlags::DIRECTORY)?;
-    let mut entries = BTreeMap::new();
-    for entry in Dir::read_from(&directory)? {
+/// How to open a file of this kind without any effect.
+fn flags_for(kind: FileType) -> OFlags {
+    match kind {
+        FileType::RegularFile => OFlags::RDONLY | OFlags::NOFOLLOW,
+        FileType::Directory => OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW,
+        _ => OFlags::PATH | OFlags::NOFOLLOW,
+    }
+}
+
+/// What must be equal for a file to be unchanged, but for its data. A change time that has moved, and nothing
+/// else, is the trace of something that came to nothing.
+fn status(stat: &Stat) -> [u64; 8] {
+    [
+        stat.st_mode.into(),
+        stat.st_uid.into(),
+        stat.st_gid.into(),
+        stat.st_nlink,
+        stat.st_rdev,
+        stat.st_size as u64,
+        stat.st_mtime as u64,
+        stat.st_mtime_nsec,
+    ]
+}
+
+fn same(now: &OwnedFd, then: &OwnedFd, touched: &Touched) -> Result<bool, Errno> {
+    let (here, there) = (fstat(now)?, fstat(then)?);
+    eprintln!(
+        "DBG {:?} {:?} {:?} {:?}",
+        status(&here),
+        status(&there),
+        extended(now)?,
+        extended(then)?
+    );
+    if status(&here) != status(&there) || extended(now)? != extended(then)? {
+        return Ok(false);
+    }
+    match FileType::from_raw_mode(here.st_mode) {
+        FileType::RegularFile => {
+            let size = here.st_size as u64;
+            // A file that was cut and made longer again has no blocks behind the cut.
+            let cut = touched.end.min(size)..size;
+            let ranges = touched.written.iter().cloned().chain([cut]);
+            let mut ranges = ranges.map(|range| range.start..range.end.min(size));
+            let differs = ranges.try_fold(false, |differs, range| {
+                Ok::<_, Errno>(differs || !same_bytes(now, then, range)?)
+            })?;
+            Ok(!differs && attributes(now)? == attributes(then)?)
+        }
+        FileType::Directory => {
+            let listed = touched.written.is_empty() || entries(now)? == entries(then)?;
+            Ok(listed && attributes(now)? == attributes(then)?)
+        }
+        FileType::Symlink => Ok(target(now)? == target(then)?),
+        _ => Ok(true),
+    }
+}
+
+fn target(link: &OwnedFd) -> Result<CString, Errno> {
+    readlinkat(link, "", Vec::new())
+}
+
+/// The extended attributes of a file, access lists included, by name.
+fn extended(file: &OwnedFd) -> Result<BTreeMap<Vec<u8>, Vec<u8>>, Errno> {
+    // A descriptor for the path alone can be asked by this path only; it leads to the link itself.
+    let path = format!("/proc/thread-self/fd/{}", file.as_raw_fd());
+    let names = match grown(|room| rustix::fs::listxattr(&path, room)) {
+        Err(Errno::OPNOTSUPP) => return Ok(BTreeMap::new()),
+        names => names?,
+    };
+    let names = names.split(|byte| *byte == 0).filter(|name| !name.is_empty());
+    let value = |name: &[u8]| match grown(|room| rustix::fs::getxattr(&path, name, room)) {
+        Ok(value) => Ok((name.to_vec(), value)),
+        Err(errno) => Err(errno),
+    };
+    names.map(value).collect()
+}
+
+/// Asks for something whose length is not known.
+fn grown(mut ask: impl FnMut(&mut [u8]) -> Result<usize, Errno>) -> Result<Vec<u8>, Errno> {
+    // The kernel's own limit for a list and a value (`XATTR_SIZE_MAX`) is 64 KiB.
+    for length in [1 << 10, 1 << 16, 1 << 20] {
+        let mut room = vec![0; length];
+        match ask(&mut room) {
+            Err(Errno::RANGE) => {}
+            answer => {
+                room.truncate(answer?);
+                return Ok(room);
+            }
+        }
+    }
+    Err(Errno::RANGE)
+}
+
+/// Whether a part of a file is the same in both; holes are passed over.
+fn same_bytes(now: &OwnedFd, then: &OwnedFd, range: Range<u64>) -> Result<bool, Errno> {
+    let mut at = range.start;
+    while at < range.end {
+        let data = [next_data(now, at)?, next_data(then, at)?].into_iter().flatten().min();
+        let Some(data) = data.filter(|data| *data < range.end) else { return Ok(true) };
+        at = data.max(at);
+        let length = PIECE.min(range.end - at) as usize;
+        if read_at(now, at, length)? != read_at(then, at, length)? {
+            return Ok(false);
+        }
+        at += length as u64;
+    }
+    Ok(true)
+}
+
+/// Where there is data next; `None`: nowhere.
+fn next_data(file: &OwnedFd, from: u64) -> Result<Option<u64>, Errno> {
+    match seek(file, SeekFrom::Data(from)) {
+        Ok(at) => Ok(Some(at)),
+        Err(Errno::NXIO) => Ok(None),
+        Err(errno) => Err(errno),
+    }
+}
+
+fn read_at(file: &OwnedFd, offset: u64, length: usize) -> Result<Vec<u8>, Errno> {
+    let mut bytes = vec![0; length];
+    let mut filled = 0;
+    while filled < length {
+        match rustix::io::pread(file, &mut bytes[filled..], offset + filled as u64) {
+            Ok(0) => break,
+            Ok(count) => filled += count,
+            Err(Errno::INTR) => {}
+            Err(errno) => return Err(errno),
+        }
+    }
+    bytes.truncate(filled);
+    Ok(bytes)
+}
+
+#[derive(Debug, PartialEq, Eq)]
+struct Entry {
+    object: u64,
+    kind: FileType,
+}
+
+/// A directory's entries; ZFS's own directory, which is no content, is left out.
+fn entries(directory: &OwnedFd) -> Result<HashMap<CString, Entry>, Errno> {
+    let mut entries = HashMap::new();
+    for entry in Dir::read_from(directory)? {
         let entry = entry?;
         let name = entry.file_name().to_owned();
-        if matches!(name.as_bytes(), b"." | b"..") {
-            continue;
+        if !matches!(name.as_bytes(), b"." | b"..") {
+            entries.insert(name, Entry { object: entry.ino(), kind: entry.file_type() });
         }
-        let stat = rustix::fs::statat(&directory, &name, AtFlags::SYMLINK_NOFOLLOW)?;
-        entries.insert(name, Identity::from(&stat));
     }
     Ok(entries)
 }
@@ -130,55 +320,27 @@ fn entries(root: &OwnedFd, path: &OsString) -> Result<BTreeMap<CString, Identity
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::fs;
-    use std::path::Path;
-
-    fn root(path: &Path) -> OwnedFd {
-        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
-        rustix::fs::open(path, flags, Mode::empty()).unwrap()
-    }
 
     #[test]
-    fn a_tree_equals_itself_and_differs_from_another() {
-        let dir = tempfile::tempdir().unwrap();
-        fs::create_dir_all(dir.path().join("a/b")).unwrap();
-        fs::write(dir.path().join("a/b/file"), "x").unwrap();
-        assert!(!differs(&root(dir.path()), &root(dir.path()), 0).unwrap());
-        let other = tempfile::tempdir().unwrap();
-        assert!(differs(&root(dir.path()), &root(other.path()), 0).unwrap());
-    }
-
-    #[test]
-    fn bytes_are_compared_to_the_end() {
-        let dir = tempfile::tempdir().unwrap();
-        let file = |name: &str, content: &[u8]| {
-            let path = dir.path().join(name);
-            fs::write(&path, content).unwrap();
-            move || File::open(&path).unwrap()
+    fn tables_are_told_from_quotas_and_from_the_list_of_deleted_files() {
+        let verdict = |tables: &[(u32, Range<u64>)]| {
+            let mut found = Found::default();
+            for (kind, range) in tables {
+                found.add_table(*kind, std::slice::from_ref(range));
+            }
+            found.verdict()
         };
-        let long = vec![7; 100_000];
-        let (a, b, c) = (file("a", &long), file("b", &long), file("c", &long[1..]));
-        let mut other = long.clone();
-        other[99_999] = 8;
-        let d = file("d", &other);
-        assert!(same_bytes(a(), b()).unwrap());
-        assert!(!same_bytes(a(), c()).unwrap() && !same_bytes(c(), a()).unwrap());
-        assert!(!same_bytes(a(), d()).unwrap());
-    }
-
-    #[test]
-    fn each_kind_of_change_shows_in_the_identity() {
-        let dir = tempfile::tempdir().unwrap();
-        let file = dir.path().join("file");
-        fs::write(&file, "x").unwrap();
-        let look = || entries(&root(dir.path()), &OsString::from(".")).unwrap();
-        let before = look();
-        assert!(look() == before);
-        std::thread::sleep(std::time::Duration::from_millis(20));
-        // Same length, and the modification time put back: the change time still tells.
-        let modified = fs::metadata(&file).unwrap().modified().unwrap();
-        fs::write(&file, "y").unwrap();
-        fs::File::options().write(true).open(&file).unwrap().set_modified(modified).unwrap();
-        assert!(look() != before);
+        assert_eq!(verdict(&[]), Difference::Nothing);
+        assert_eq!(verdict(&[(UNLINKED_SET, 0..512)]), Difference::Nameless(Vec::new()));
+        assert_eq!(verdict(&[(UNLINKED_SET, 512..1024)]), Difference::Tables);
+        assert_eq!(verdict(&[(UNLINKED_SET, 0..512), (47, 0..512)]), Difference::Tables);
+        assert_eq!(verdict(&[(QUOTAS, 0..512), (47, 0..512)]), Difference::Content);
+        assert_eq!(verdict(&[(MASTER_NODE, 0..512)]), Difference::Content);
+        let mut found = Found::default();
+        found.add_table(QUOTAS, &[]);
+        assert_eq!(found.verdict(), Difference::Nothing);
     }
 }
+
+#[cfg(test)]
+mod on_zfs;

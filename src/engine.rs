@@ -13,6 +13,7 @@ use crate::errno::Errno;
 use crate::name::{DatasetName, SnapshotName};
 use crate::ownership::Ids;
 use crate::receipt::{ElsewhereMount, Guid};
+use crate::stream::passage::FileId;
 use crate::transfer::Route;
 use crate::txn::journal::{Fence, fingerprint};
 
@@ -37,8 +38,6 @@ pub(crate) struct Facts {
     /// The snapshot that it is a clone of.
     pub(crate) origin: Option<Guid>,
     pub(crate) children: u64,
-    /// When it was made, in seconds since 1970.
-    pub(crate) creation: i64,
     /// The mount point that applies to it, inherited or not; empty for what has none.
     pub(crate) mountpoint: String,
 }
@@ -168,6 +167,23 @@ pub(crate) struct InPlaceEnd<'a> {
 
 /// Is told how many bytes have passed; says whether to go on.
 pub(crate) type Watch<'a> = &'a mut dyn FnMut(u64) -> ControlFlow<()>;
+
+/// Is told which files a receive is about to change, when nothing but its end is missing; says whether to
+/// go on.
+pub(crate) type AtEnd<'a> = &'a mut dyn FnMut(Vec<FileId>) -> ControlFlow<()>;
+
+/// How a dataset differs between two snapshots of it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Difference {
+    /// In access times at most.
+    Nothing,
+    /// In objects that no name leads to, these among them, and in the list of such that are to be deleted.
+    Nameless(Vec<u64>),
+    /// In nothing that has a name; but in tables of the file system's own as well.
+    Tables,
+    /// In content: what somebody could read, or a quota.
+    Content,
+}
 
 /// The user property of what an init transaction created, with its id, until it is concluded.
 pub(crate) const MARK: &str = "zfs-txn:made-by";
@@ -384,11 +400,9 @@ pub(crate) trait Engine: Send + Sync + fmt::Debug {
         leaf: &str,
         guid: Guid,
     ) -> Result<Option<String>, Fault>;
-    /// Whether two snapshots of a dataset differ in more than access times or an intent log.
-    fn differs(&self, one: &SnapshotName, base: &SnapshotName) -> Result<bool, Fault>;
-    /// Whether any object of a dataset, those included that no name leads to, differs in more than its
-    /// attributes between two snapshots.
-    fn differs_in_blocks(&self, one: &SnapshotName, base: &SnapshotName) -> Result<bool, Fault>;
+    /// How two snapshots of a dataset differ, but for an intent log. Exact: each object that was written
+    /// since the base is compared.
+    fn difference(&self, one: &SnapshotName, base: &SnapshotName) -> Result<Difference, Fault>;
     /// Where the whole of `dataset` is mounted in this mount namespace.
     fn places(&self, dataset: &DatasetName) -> Result<Vec<Place>, Fault>;
     /// The options that the dataset's properties ask of a mount (what `zfs mount` would pass).
@@ -416,7 +430,7 @@ pub(crate) trait Engine: Send + Sync + fmt::Debug {
     /// How long the stream will be, in bytes, as far as can be known.
     fn stream_length(&self, route: Route<'_>) -> Result<u64, Fault>;
     /// Sends one snapshot's change, and receives it into another dataset, without force.
-    fn transfer(&self, route: Route<'_>, watch: Watch<'_>) -> Result<(), Fault>;
+    fn transfer(&self, route: Route<'_>, watch: Watch<'_>, at_end: AtEnd<'_>) -> Result<(), Fault>;
     /// Says what keeps the record; `None`: it is gone.
     fn conclude_in_place(&self, end: InPlaceEnd<'_>) -> Result<Option<Errno>, Fault>;
     /// Replaces a user property of `carrier`; refuses with [`Errno::STALE`] where its own value is
@@ -463,26 +477,22 @@ pub(crate) trait Engine: Send + Sync + fmt::Debug {
     /// stays.
     fn unmount_unused(&self, dataset: &DatasetName, place: &Place) -> Result<(), Fault>;
     fn flush(&self, at: &Path) -> Result<(), Fault>;
-    /// Files of `dataset`, below its root, that are other than in `from`, though they are the same
-    /// files: `to` is a snapshot of it, `from` one of it or its origin. Nothing where one of the
-    /// two is not mounted.
-    fn changed_in_place(
-        &self,
-        dataset: &DatasetName,
-        from: &str,
-        to: &str,
-    ) -> Result<Vec<PathBuf>, Fault>;
-    /// Lets go of the kernel's cached pages of files of `dataset`; names those that have some all
-    /// the same, because they are mapped into memory. Of a volume, lets go of those of its device,
-    /// and names that if something has claimed it.
+    /// The files of a snapshot that are other than in `from`, as a stream tells them; `None`: all.
+    fn changed_files(&self, snapshot: &str, from: Option<&str>) -> Result<Vec<FileId>, Fault>;
+    /// Lets go of the kernel's cached pages of files of `dataset`, in whichever mount namespace it is
+    /// mounted; names those that have some all the same, because they are mapped into memory. Of a
+    /// volume, lets go of those of its devices, and names the one that something has claimed.
     fn let_go_of_pages(
         &self,
         dataset: &DatasetName,
-        files: &[PathBuf],
+        files: &[FileId],
     ) -> Result<Vec<PathBuf>, Fault>;
-    /// Lets a dataset that is not mounted have what was synced to its intent log and is in no txg
-    /// yet; a volume also what is in its device's cache.
-    fn replay(&self, dataset: &DatasetName) -> Result<(), Fault>;
+    /// Has what readers of a dataset see written to the pool: pages that were stored into, in whichever
+    /// mount namespace it is mounted; of what is not mounted, also what a crash has left in its intent
+    /// log; of a volume, its devices' caches.
+    fn write_back(&self, dataset: &DatasetName) -> Result<(), Fault>;
+    /// Has the list of files of `dataset` that are to be deleted written anew; says whether it is empty.
+    fn renew_deletions(&self, dataset: &DatasetName) -> Result<bool, Fault>;
     fn set_ownership(&self, at: &Path, ids: &Ids) -> Result<(), Fault>;
     fn prepare_mount(&self, dataset: &DatasetName, place: Place) -> Result<PreparedMount, Fault>;
     /// Attaches a prepared mount at its place, in exchange for the mount that is there; a mount that

@@ -9,13 +9,14 @@ use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 
+use rustix::fs::syncfs;
 use rustix::mount::MountAttrFlags;
 
 use crate::compare;
 use crate::engine::{
-    Attached, Concluded, Conclusion, Engine, Entry, Facts, Fault, InPlaceEnd, Known, MARK, Place,
-    Predecessor, PreparedMount, Promoted, Promotion, PropertyValue, Scope, Settings, Staged,
-    Staging, Watch,
+    AtEnd, Attached, Concluded, Conclusion, Difference, Engine, Entry, Facts, Fault, InPlaceEnd,
+    Known, MARK, Place, Predecessor, PreparedMount, Promoted, Promotion, PropertyValue, Scope,
+    Settings, Staged, Staging, Watch,
 };
 use crate::errno::Errno;
 use crate::ffi::libzfs::{LibZfs, LibZfsError};
@@ -26,7 +27,8 @@ use crate::name::{DatasetName, SnapshotName};
 use crate::ownership::Ids;
 use crate::patience::patiently;
 use crate::receipt::{ElsewhereMount, Guid};
-use crate::stream;
+use crate::stream::difference::{changed_files, has_content};
+use crate::stream::passage::FileId;
 use crate::transfer::{self, Route};
 use crate::txn::journal::Fence;
 use crate::txn::plan::GATE_OF_PLAIN_CALLS;
@@ -260,7 +262,6 @@ impl Engine for Kernel {
         }
         Ok(Some(Facts {
             guid: guid_of(facts.i64("guid")?),
-            creation: facts.i64("creation")?,
             volume: matches!(facts.str("type"), Ok("volume")),
             origin: facts.i64("origin_guid").ok().map(guid_of),
             children: facts.i64("children").unwrap_or(0).unsigned_abs(),
@@ -364,18 +365,13 @@ impl Engine for Kernel {
         Ok((found != "gone").then(|| found.to_owned()))
     }
 
-    fn differs(&self, one: &SnapshotName, base: &SnapshotName) -> Result<bool, Fault> {
-        if self.is_volume(&one.dataset())? {
-            return transfer::look(self.lzc, one.as_str(), base.as_str(), stream::has_content);
-        }
-        let taken = self.facts(base.as_str())?.ok_or(Errno::NOENT)?.creation;
-        let now = mount::detached(one.as_str(), READ_ONLY)?;
-        let then = mount::detached(base.as_str(), READ_ONLY)?;
-        Ok(compare::differs(&now, &then, taken)?)
-    }
-
-    fn differs_in_blocks(&self, one: &SnapshotName, base: &SnapshotName) -> Result<bool, Fault> {
-        transfer::look(self.lzc, one.as_str(), base.as_str(), stream::has_blocks)
+    fn difference(&self, one: &SnapshotName, base: &SnapshotName) -> Result<Difference, Fault> {
+        let is_volume = self.is_volume(&one.dataset())?;
+        transfer::look(self.lzc, one.as_str(), Some(base.as_str()), |stream| match is_volume {
+            true if has_content(&stream)? => Ok(Difference::Content),
+            true => Ok(Difference::Nothing),
+            false => compare::difference(stream, one.as_str(), base.as_str()),
+        })
     }
 
     fn places(&self, dataset: &DatasetName) -> Result<Vec<Place>, Fault> {
@@ -538,8 +534,8 @@ impl Engine for Kernel {
         Ok(self.lzc.send_space(route.snapshot, route.from, transfer::FLAGS)?)
     }
 
-    fn transfer(&self, route: Route<'_>, watch: Watch<'_>) -> Result<(), Fault> {
-        transfer::carry(self.lzc, route, watch)
+    fn transfer(&self, route: Route<'_>, watch: Watch<'_>, at_end: AtEnd<'_>) -> Result<(), Fault> {
+        transfer::carry(self.lzc, route, watch, at_end)
     }
 
     fn conclude_in_place(&self, end: InPlaceEnd<'_>) -> Result<Option<Errno>, Fault> {
@@ -549,23 +545,17 @@ impl Engine for Kernel {
         patiently(|| plain.conclude_in_place(end), |result| matches!(result, Ok(Some(Errno::BUSY))))
     }
 
-    fn changed_in_place(
-        &self,
-        dataset: &DatasetName,
-        from: &str,
-        to: &str,
-    ) -> Result<Vec<PathBuf>, Fault> {
-        self.diff(dataset, from, to)
+    fn changed_files(&self, snapshot: &str, from: Option<&str>) -> Result<Vec<FileId>, Fault> {
+        transfer::look(self.lzc, snapshot, from, changed_files)
     }
 
     fn let_go_of_pages(
         &self,
         dataset: &DatasetName,
-        files: &[PathBuf],
+        files: &[FileId],
     ) -> Result<Vec<PathBuf>, Fault> {
         if self.is_volume(dataset)? {
-            let used = volume::let_go_of_pages(dataset.as_str()).map_err(no_device)?;
-            return Ok(used.into_iter().collect());
+            return volume::let_go_of_pages(dataset.as_str()).map_err(no_device);
         }
         in_place::let_go_of_pages(dataset, files)
     }
@@ -733,15 +723,21 @@ impl Engine for Kernel {
         Ok(mount::flush(at)?)
     }
 
-    fn replay(&self, dataset: &DatasetName) -> Result<(), Fault> {
-        // The first mount does (zfsvfs_setup, zil_replay); a volume's log is replayed before it has
-        // a device.
-        match mount::detached(dataset.as_str(), MountAttrFlags::empty()) {
+    fn write_back(&self, dataset: &DatasetName) -> Result<(), Fault> {
+        // A first mount replays the intent log (zfsvfs_setup, zil_replay); a volume's log is replayed
+        // before it has a device.
+        match mount::root_of(dataset.as_str()) {
             Err(_) if self.is_volume(dataset)? => {
                 volume::flush(dataset.as_str()).map_err(no_device)
             }
-            mount => Ok(mount.map(drop)?),
+            root => Ok(syncfs(root?)?),
         }
+    }
+
+    fn renew_deletions(&self, dataset: &DatasetName) -> Result<bool, Fault> {
+        let props = self.libzfs.props(dataset.as_str())?;
+        let objset = number(props.view(), "objsetid").ok_or(Errno::NOENT)?;
+        in_place::renew_deletions(dataset, objset)
     }
 
     fn set_ownership(&self, at: &Path, ids: &Ids) -> Result<(), Fault> {
@@ -768,8 +764,6 @@ fn no_device(errno: rustix::io::Errno) -> Fault {
         .then(|| "the volume has no block device: is its volmode none?".to_owned());
     Fault { detail, ..Fault::from(errno) }
 }
-
-const READ_ONLY: MountAttrFlags = MountAttrFlags::MOUNT_ATTR_RDONLY;
 
 /// Channel programs have signed numbers only, and refuse unsigned arguments; guids use all 64 bits.
 fn lua_guid(guid: Guid) -> i64 {

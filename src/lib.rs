@@ -66,6 +66,7 @@ mod test_pool;
 #[cfg(test)]
 mod test_write;
 mod transfer;
+mod tree;
 mod txn;
 mod volume;
 mod zfs;

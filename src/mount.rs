@@ -8,7 +8,7 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::fs::DirBuilderExt;
 use std::path::Path;
 
-use rustix::fs::{CWD, Dir, FileType, Mode, OFlags, fstat, fsync, open, syncfs};
+use rustix::fs::{CWD, Dir, FileType, Mode, OFlags, fstat, fsync, open, openat, syncfs};
 use rustix::io::Errno;
 use rustix::mount::{
     FsMountFlags, FsOpenFlags, MountAttrFlags, MoveMountFlags, UnmountFlags, fsconfig_create,
@@ -31,15 +31,32 @@ pub(crate) use table::{below, mounted_on, places, table};
 /// one that is received into or unmounted at this moment, and had its objset at the same address
 /// (`zpl_test_super` and what follows it).
 pub(crate) fn detached(dataset: &str, options: MountAttrFlags) -> Result<OwnedFd, Errno> {
-    patiently(|| new_mount(dataset, options), |result| matches!(result, Err(Errno::BUSY)))
-}
-
-fn new_mount(dataset: &str, options: MountAttrFlags) -> Result<OwnedFd, Errno> {
-    let context = fsopen("zfs", FsOpenFlags::FSOPEN_CLOEXEC)?;
-    fsconfig_set_string(context.as_fd(), "source", dataset)?;
     // Read-only is an option of the mount alone, so that another mount of the dataset may be
     // writable; but a snapshot can't be mounted in any other way.
-    if dataset.contains('@') {
+    let new = || new_mount(dataset, options, dataset.contains('@'));
+    patiently(new, |result| matches!(result, Err(Errno::BUSY)))
+}
+
+/// The root directory of a dataset or snapshot, by a mount that is attached nowhere and touches no access
+/// times. The mount goes with the descriptor.
+///
+/// Where the dataset is mounted, in whichever mount namespace, this is the same file system, with one cache.
+pub(crate) fn root_of(dataset: &str) -> Result<OwnedFd, Errno> {
+    let options = MountAttrFlags::MOUNT_ATTR_NOATIME;
+    let mount = || match new_mount(dataset, options, dataset.contains('@')) {
+        // It is mounted with a file system that is read-only as a whole (`zpl_get_tree`).
+        Err(Errno::BUSY) => new_mount(dataset, options, true),
+        mount => mount,
+    };
+    let mount = patiently(mount, |result| matches!(result, Err(Errno::BUSY)))?;
+    // The descriptor of a mount is for its path alone.
+    openat(mount, ".", OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())
+}
+
+fn new_mount(dataset: &str, options: MountAttrFlags, read_only: bool) -> Result<OwnedFd, Errno> {
+    let context = fsopen("zfs", FsOpenFlags::FSOPEN_CLOEXEC)?;
+    fsconfig_set_string(context.as_fd(), "source", dataset)?;
+    if read_only {
         fsconfig_set_flag(context.as_fd(), "ro")?;
     }
     // What `zfs mount` passes: ZFS then accepts a mountpoint property that isn't `legacy`.

@@ -1,25 +1,28 @@
 //! Send streams within this process, without a buffer of their own: into a receive, or to be looked at.
 //!
 //! Sending and receiving are two calls that each last as long as the stream: each has a thread. A
-//! third moves the stream from the one's pipe to the other's, counts it, and ends both calls by
-//! closing the pipes when it is told to, or when the process dies. All three are joined, whatever
-//! fails.
+//! third moves the stream from the one's pipe to the other's, notes what it changes, and ends both calls
+//! by closing the pipes when it is told to, or when the process dies. It holds the last record back until
+//! the caller has said that the content may be swapped. All of them are joined, whatever fails.
 
 use std::fs::File;
 use std::io::{ErrorKind, Read, Write};
+use std::ops::ControlFlow;
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::thread;
 
-use rustix::pipe::{PipeFlags, SpliceFlags, fcntl_setpipe_size, pipe_with, splice};
+use rustix::io::fcntl_dupfd_cloexec;
+use rustix::pipe::{PipeFlags, fcntl_setpipe_size, pipe_with};
 
-use crate::engine::{Fault, Watch};
+use crate::engine::{AtEnd, Fault, Watch};
 use crate::errno::Errno;
 use crate::ffi::lzc::{Lzc, SendFlags};
-use crate::ffi::threads::{start, start_apart};
+use crate::ffi::threads::{start, start_apart, start_aside};
 use crate::receipt::Guid;
-use crate::stream::Rebase;
+use crate::stream::passage::{FileId, Passage};
+use crate::stream::rebase::Rebase;
 
 /// As much of the stream as is moved in one go, in bytes; also the size asked for the pipes.
 const PIECE: usize = 1 << 20;
@@ -37,42 +40,68 @@ pub(crate) struct Route<'a> {
     /// The guid of the target's latest snapshot, where it is not `from`: one that can stand for it,
     /// or, without `from`, whatever it has.
     pub(crate) onto: Option<Guid>,
+    /// Objects without a name that only `onto` has, and that are to be freed.
+    pub(crate) nameless: &'a [u64],
 }
 
-/// Sends and receives. `watch` is told how many bytes have passed, on the calling thread; it ends
-/// the transfer by saying `Break`.
+impl Route<'_> {
+    fn rebase(&self) -> Option<Rebase> {
+        let onto = self.onto?.0;
+        Some(match self.from {
+            Some(_) => Rebase::new(onto, self.nameless),
+            None => Rebase::replacing(onto),
+        })
+    }
+}
+
+/// What the pump says.
+enum Said {
+    /// How many bytes have passed.
+    Passed(u64),
+    /// The receive waits for the last record; the files that the stream changes.
+    AtEnd(Vec<FileId>),
+}
+
+/// Sends and receives. `watch` is told how many bytes have passed, and `at_end` which files are about to
+/// be changed, both on the calling thread; each ends the transfer, and nothing is changed, by saying
+/// `Break`.
 ///
 /// # Errors
 /// `ECANCELED` after a `Break`; else what the receive said, or, where it saw no more than the end of
 /// the stream, what the send said.
-pub(crate) fn carry(lzc: Lzc, route: Route<'_>, watch: Watch<'_>) -> Result<(), Fault> {
+pub(crate) fn carry(
+    lzc: Lzc,
+    route: Route<'_>,
+    watch: Watch<'_>,
+    at_end: AtEnd<'_>,
+) -> Result<(), Fault> {
     let cancelled = AtomicBool::new(false);
-    let (passed, counts) = channel();
+    let (say, said) = channel();
+    let (decide, decided) = channel();
+    let rebase = route.rebase();
     let joined = thread::scope(|scope| {
-        // Whoever returns early closes its pipes, and the others end.
-        let (from_send, into_send) = pipe()?;
-        let (from_pump, into_pump) = pipe()?;
-        let cancelled = &cancelled;
-        let pump = start_apart(scope, [from_send, into_pump], move |pipes| {
-            let rebase = match (route.onto, route.from) {
-                (None, _) => return move_pages(&pipes, cancelled, &passed),
-                (Some(guid), Some(_)) => Rebase::new(guid.0),
-                (Some(guid), None) => Rebase::replacing(guid.0),
-            };
-            rewrite(pipes, rebase, cancelled, &passed)
+        let is_cancelled = &cancelled;
+        let aside = start_aside(scope, move || {
+            // Whoever returns early closes its pipes, and the others end.
+            let (from_send, into_send) = pipe()?;
+            let (from_pump, into_pump) = pipe()?;
+            let pump = start_apart(scope, [from_send, into_pump], move |[from, into]| {
+                let pump = Pump { cancelled: is_cancelled, say, decided };
+                pump.run(from, into, Passage::new(rebase))
+            })?;
+            let send = start(scope, move || {
+                lzc.send(route.snapshot, route.from, into_send.as_fd(), FLAGS)
+            })?;
+            let received = lzc.receive(route.to, None, false, false, from_pump.as_fd());
+            drop(from_pump);
+            Ok((send.join(), pump.join(), received))
         })?;
-        let send =
-            start(scope, move || lzc.send(route.snapshot, route.from, into_send.as_fd(), FLAGS))?;
-        let receive =
-            start(scope, move || lzc.receive(route.to, None, false, false, from_pump.as_fd()))?;
-        tell(&counts, watch, cancelled);
-        Ok::<_, Fault>((send.join(), pump.join(), receive.join()))
+        tell(&said, decide, watch, at_end, &cancelled);
+        Ok::<_, Fault>(aside.join())
     });
-    let (sent, pumped, received) = joined?;
     // A thread of this file that panicked has closed its pipe, and the others have ended.
-    let (Ok(sent), Ok(pumped), Ok(received)) = (sent, pumped, received) else {
-        return Err(Errno::IO.into());
-    };
+    let Ok(joined) = joined? else { return Err(Errno::IO.into()) };
+    let (Ok(sent), Ok(pumped), received) = joined? else { return Err(Errno::IO.into()) };
     match received {
         Ok(()) => Ok(()),
         Err(_) if cancelled.into_inner() => Err(Errno::CANCELED.into()),
@@ -86,46 +115,101 @@ pub(crate) fn carry(lzc: Lzc, route: Route<'_>, watch: Watch<'_>) -> Result<(), 
     }
 }
 
-/// Looks at what was written between two snapshots of a dataset.
-pub(crate) fn look(
+/// Reads the stream of a snapshot, whole or since another one, as far as `look` does, in a thread that has
+/// no descriptors but the stream's and those that it opens.
+pub(crate) fn look<T: Send>(
     lzc: Lzc,
     snapshot: &str,
-    from: &str,
-    look: fn(File) -> std::io::Result<bool>,
-) -> Result<bool, Fault> {
-    thread::scope(|scope| {
-        let (reader, writer) = pipe()?;
-        let found = start_apart(scope, [reader], move |[reader]| {
-            // Closes the pipe, and with it ends the sending of the rest.
-            look(File::from(reader)).map_err(|_| Errno::IO.into())
+    from: Option<&str>,
+    look: impl FnOnce(File) -> std::io::Result<T> + Send,
+) -> Result<T, Fault> {
+    let joined = thread::scope(|scope| {
+        let aside = start_aside(scope, move || {
+            let (reader, writer) = pipe()?;
+            let found = start_apart(scope, [reader], move |[reader]| {
+                // Closes the pipe, and with it ends the sending of the rest.
+                look(File::from(reader)).map_err(fault)
+            })?;
+            let sent = lzc.send(snapshot, from, writer.as_fd(), FLAGS);
+            drop(writer);
+            Ok((found.join(), sent))
         })?;
-        let send = start(scope, move || lzc.send(snapshot, Some(from), writer.as_fd(), FLAGS))?;
-        match (found.join(), send.join()) {
-            (Ok(Ok(found)), _) => Ok(found),
-            (Ok(Err(_)), Ok(Err(error))) => Err(error.into()),
-            (Ok(Err(fault)), _) => Err(fault),
-            (Err(_), _) => Err(Errno::IO.into()),
-        }
-    })
+        Ok::<_, Fault>(aside.join())
+    });
+    let Ok(joined) = joined? else { return Err(Errno::IO.into()) };
+    match joined? {
+        (Ok(Ok(found)), _) => Ok(found),
+        // It saw the stream's end too early.
+        (Ok(Err(Fault { errno: Errno::IO, .. })), Err(error)) => Err(error.into()),
+        (Ok(Err(fault)), _) => Err(fault),
+        (Err(_), _) => Err(Errno::IO.into()),
+    }
+}
+
+/// What a reader or writer has come to; one that saw the end too early, or a stream of another form, is
+/// an error of input and output.
+fn fault(error: std::io::Error) -> Fault {
+    match rustix::io::Errno::from_io_error(&error) {
+        Some(errno) => errno.into(),
+        None => Fault { errno: Errno::IO, detail: Some(error.to_string()) },
+    }
 }
 
 fn pipe() -> Result<(OwnedFd, OwnedFd), Fault> {
     let (reader, writer) = pipe_with(PipeFlags::CLOEXEC)?;
     // A wish: users have a limit, and a smaller pipe will do.
     let _ = fcntl_setpipe_size(&writer, PIECE);
-    Ok((reader, writer))
+    // In a table that has nothing else, the numbers would be those of the standard streams, to which a thread
+    // that panics writes its last words.
+    Ok((fcntl_dupfd_cloexec(reader, 3)?, fcntl_dupfd_cloexec(writer, 3)?))
 }
 
-/// Passes the counts on until the pump ends.
-fn tell(counts: &Receiver<u64>, watch: Watch<'_>, cancelled: &AtomicBool) {
+/// Passes on what the pump says until it ends, and answers it.
+fn tell(
+    said: &Receiver<Said>,
+    decide: Sender<()>,
+    watch: Watch<'_>,
+    at_end: AtEnd<'_>,
+    cancelled: &AtomicBool,
+) {
     // One that panics ends the transfer as well: the threads are joined before the panic goes on.
     let panics = CancelOnDrop(cancelled);
-    for count in counts {
-        // Those that came meanwhile are old.
-        let count = counts.try_iter().last().unwrap_or(count);
-        if watch(count).is_break() {
+    let mut decide = Some(decide);
+    let mut waiting = said.recv().ok();
+    while let Some(now) = waiting.take() {
+        let goes_on = match now {
+            Said::Passed(count) => {
+                // Those that came meanwhile are old.
+                let mut count = count;
+                for newer in said.try_iter() {
+                    match newer {
+                        Said::Passed(newer) => count = newer,
+                        at_end => {
+                            waiting = Some(at_end);
+                            break;
+                        }
+                    }
+                }
+                watch(count)
+            }
+            Said::AtEnd(files) => match &decide {
+                Some(decide) => {
+                    let goes_on = at_end(files);
+                    if goes_on.is_continue() {
+                        // A pump that has failed meanwhile says so by itself.
+                        let _ = decide.send(());
+                    }
+                    goes_on
+                }
+                None => ControlFlow::Break(()),
+            },
+        };
+        if goes_on == ControlFlow::Break(()) {
             cancelled.store(true, Ordering::Relaxed);
+            // The pump waits for no answer any more.
+            decide = None;
         }
+        waiting = waiting.or_else(|| said.recv().ok());
     }
     std::mem::forget(panics);
 }
@@ -138,64 +222,52 @@ impl Drop for CancelOnDrop<'_> {
     }
 }
 
-/// Moves the stream as it is.
-fn move_pages(
-    [reader, writer]: &[OwnedFd; 2],
-    cancelled: &AtomicBool,
-    passed: &Sender<u64>,
-) -> Result<(), Fault> {
-    let mut total = 0;
-    while !cancelled.load(Ordering::Relaxed) {
-        match splice(reader, None, writer, None, PIECE, SpliceFlags::MOVE) {
-            Ok(0) => return Ok(()),
-            Ok(count) => total += count as u64,
-            Err(rustix::io::Errno::INTR) => {}
-            Err(errno) => return Err(errno.into()),
-        }
-        // Nobody listens any more: that is no reason to stop.
-        let _ = passed.send(total);
-    }
-    Ok(())
+/// What moves the stream.
+struct Pump<'a> {
+    cancelled: &'a AtomicBool,
+    say: Sender<Said>,
+    /// Comes when the last record may go on; without a sender, it may not.
+    decided: Receiver<()>,
 }
 
-/// Moves the stream and makes it start from another snapshot.
-fn rewrite(
-    [reader, writer]: [OwnedFd; 2],
-    mut rebase: Rebase,
-    cancelled: &AtomicBool,
-    passed: &Sender<u64>,
-) -> Result<(), Fault> {
-    let io = |error: std::io::Error| match rustix::io::Errno::from_io_error(&error) {
-        Some(errno) => Fault::from(errno),
-        None => Errno::IO.into(),
-    };
-    let (mut reader, mut writer) = (File::from(reader), File::from(writer));
-    let (mut piece, mut out) = (vec![0; PIECE], Vec::new());
-    let mut total = 0;
-    while !cancelled.load(Ordering::Relaxed) {
-        let count = match reader.read(&mut piece) {
-            Ok(0) => return Ok(()),
-            Ok(count) => count,
-            Err(error) if error.kind() == ErrorKind::Interrupted => continue,
-            Err(error) => return Err(io(error)),
-        };
-        out.clear();
-        rebase.feed(&piece[..count], &mut out).map_err(|error| {
-            let detail = Some(error.to_string());
-            Fault { errno: Errno::NOTSUP, detail }
-        })?;
-        writer.write_all(&out).map_err(io)?;
-        total += count as u64;
-        let _ = passed.send(total);
+impl Pump<'_> {
+    fn run(self, from: OwnedFd, into: OwnedFd, mut passage: Passage) -> Result<(), Fault> {
+        let (mut from, mut into) = (File::from(from), File::from(into));
+        let (mut piece, mut out) = (vec![0; PIECE], Vec::with_capacity(PIECE));
+        let mut total = 0;
+        while !self.cancelled.load(Ordering::Relaxed) {
+            let count = match from.read(&mut piece) {
+                Ok(0) => return Ok(()),
+                Ok(count) => count,
+                Err(error) if error.kind() == ErrorKind::Interrupted => continue,
+                Err(error) => return Err(fault(error)),
+            };
+            out.clear();
+            passage.feed(&piece[..count], &mut out).map_err(|error| {
+                let detail = Some(error.to_string());
+                Fault { errno: Errno::NOTSUP, detail }
+            })?;
+            into.write_all(&out).map_err(fault)?;
+            total += count as u64;
+            // Nobody listens any more: that is no reason to stop.
+            let _ = self.say.send(Said::Passed(total));
+            if let Some((end, files)) = passage.at_end() {
+                let _ = self.say.send(Said::AtEnd(files));
+                if self.decided.recv().is_err() {
+                    return Ok(());
+                }
+                into.write_all(&end).map_err(fault)?;
+            }
+        }
+        Ok(())
     }
-    Ok(())
 }
 
 #[cfg(test)]
 mod tests {
-    use std::ops::ControlFlow;
-
     use super::*;
+    use crate::stream::RECORD;
+    use crate::stream::sample::{begin, end, file, sealed, write};
 
     fn filled(bytes: &[u8]) -> OwnedFd {
         let (reader, writer) = pipe().unwrap();
@@ -203,55 +275,79 @@ mod tests {
         reader
     }
 
-    #[test]
-    fn all_is_moved_and_counted() {
+    fn stream() -> Vec<u8> {
+        sealed(&[begin(1), file(7, 70), write(7, 0, &[1; 4096]), end()])
+    }
+
+    /// Runs a pump and answers it; what came out at the other end, and what was said.
+    fn pumped(
+        stream: &[u8],
+        mut watch: impl FnMut(u64) -> ControlFlow<()>,
+        mut at_end: impl FnMut(Vec<FileId>) -> ControlFlow<()>,
+    ) -> Vec<u8> {
+        let ((say, said), (decide, decided)) = (channel(), channel());
+        let cancelled = AtomicBool::new(false);
         let (reader, writer) = pipe().unwrap();
-        let (passed, counts) = channel();
-        move_pages(&[filled(&[7; 10_000]), writer], &AtomicBool::new(false), &passed).unwrap();
+        let from = filled(stream);
+        thread::scope(|scope| {
+            let pump = Pump { cancelled: &cancelled, say, decided };
+            let pump = scope.spawn(move || pump.run(from, writer, Passage::new(None)));
+            tell(&said, decide, &mut watch, &mut at_end, &cancelled);
+            pump.join().unwrap().unwrap();
+        });
         let mut out = Vec::new();
-        File::from(reader).read_to_end(&mut out).unwrap_or_default();
-        assert_eq!((out, counts.try_iter().last()), (vec![7; 10_000], Some(10_000)));
+        File::from(reader).read_to_end(&mut out).unwrap();
+        out
     }
 
     #[test]
-    fn a_break_ends_it_and_closes_the_pipes() {
-        let (reader, writer) = pipe().unwrap();
-        let (passed, counts) = channel();
-        passed.send(1).unwrap();
-        passed.send(2).unwrap();
-        drop(passed);
-        let (cancelled, mut seen) = (AtomicBool::new(false), Vec::new());
-        let mut watch = |count| {
-            seen.push(count);
-            ControlFlow::Break(())
+    fn all_is_moved_and_counted_and_the_last_record_waits() {
+        let (mut counted, mut changed) = (0, Vec::new());
+        let watch = |count| {
+            counted = count;
+            ControlFlow::Continue(())
         };
-        tell(&counts, &mut watch, &cancelled);
-        assert_eq!(seen, [2]);
-        let (passed, _counts) = channel();
-        let pipes = [filled(&[7; 10]), writer];
-        move_pages(&pipes, &cancelled, &passed).unwrap();
-        drop(pipes);
-        let mut out = Vec::new();
-        assert_eq!(File::from(reader).read_to_end(&mut out).unwrap(), 0);
+        let at_end = |files| {
+            changed = files;
+            ControlFlow::Continue(())
+        };
+        assert!(pumped(&stream(), watch, at_end) == stream());
+        assert_eq!(
+            (counted, changed),
+            (stream().len() as u64, vec![FileId { object: 7, generation: 70 }])
+        );
+    }
+
+    #[test]
+    fn without_consent_the_last_record_stays_and_the_pipe_is_closed() {
+        let out = pumped(&stream(), |_| ControlFlow::Continue(()), |_| ControlFlow::Break(()));
+        assert!(out == stream()[..stream().len() - RECORD]);
+        let out = pumped(&stream(), |_| ControlFlow::Break(()), |_| ControlFlow::Continue(()));
+        assert!(out == stream()[..stream().len() - RECORD]);
     }
 
     #[test]
     fn who_panics_cancels() {
-        let (passed, counts) = channel();
-        passed.send(1).unwrap();
-        let cancelled = AtomicBool::new(false);
-        let told = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
-            tell(&counts, &mut |_| panic!("on purpose"), &cancelled);
-        }));
-        assert!(told.is_err() && cancelled.into_inner());
+        for at_end in [false, true] {
+            let (say, said) = channel();
+            say.send(if at_end { Said::AtEnd(Vec::new()) } else { Said::Passed(1) }).unwrap();
+            let ((decide, decided), cancelled) = (channel(), AtomicBool::new(false));
+            let told = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
+                let mut panics = |_: u64| panic!("on purpose");
+                tell(&said, decide, &mut panics, &mut |_| panic!("on purpose"), &cancelled);
+            }));
+            assert!(told.is_err() && cancelled.into_inner() && decided.recv().is_err());
+        }
     }
 
     #[test]
     fn a_receiver_that_went_away_is_an_error() {
+        let ((say, _said), (_decide, decided)) = (channel(), channel());
         let (reader, writer) = pipe().unwrap();
         drop(reader);
-        let (passed, _counts) = channel();
-        let moved = move_pages(&[filled(&[7; 10]), writer], &AtomicBool::new(false), &passed);
+        let cancelled = AtomicBool::new(false);
+        let pump = Pump { cancelled: &cancelled, say, decided };
+        let moved = pump.run(filled(&stream()), writer, Passage::new(None));
         assert_eq!(moved.unwrap_err().errno, Errno::PIPE);
     }
 }

@@ -80,22 +80,43 @@ pub(crate) fn link(volume: &str, at: &Path) -> Result<OwnedFd, Errno> {
     Ok(device)
 }
 
-/// Writes what is in the device's cache, and in the intent log, to the pool.
-pub(crate) fn flush(volume: &str) -> Result<(), Errno> {
-    fsync(open_device(&device(volume)?, OFlags::empty())?)
+/// The volume's device, and those of its partitions, which have caches of their own.
+fn devices(volume: &str) -> Result<Vec<PathBuf>, Errno> {
+    let path = device(volume)?;
+    let name = path.file_name().unwrap_or_default().to_owned();
+    let mut devices = vec![path];
+    for entry in
+        fs::read_dir(Path::new("/sys/block").join(&name)).map_err(|error| errno_of(&error))?
+    {
+        let entry = entry.map_err(|error| errno_of(&error))?;
+        if entry.path().join("partition").exists() {
+            devices.push(Path::new("/dev").join(entry.file_name()));
+        }
+    }
+    Ok(devices)
 }
 
-/// Lets go of the device's cached pages; names it where something has claimed it for itself alone,
-/// as a mount or a volume group does.
-pub(crate) fn let_go_of_pages(volume: &str) -> Result<Option<PathBuf>, Errno> {
-    let path = device(volume)?;
-    match open_device(&path, OFlags::EXCL) {
-        Ok(device) => {
-            fsync(&device)?;
-            fadvise(&device, 0, None, Advice::DontNeed)?;
-            Ok(None)
+/// Writes what is in the caches of the devices, and in the intent log, to the pool.
+pub(crate) fn flush(volume: &str) -> Result<(), Errno> {
+    // What is in a partition's cache goes to the volume, not to the whole device's cache.
+    devices(volume)?.iter().rev().try_for_each(|path| fsync(open_device(path, OFlags::empty())?))
+}
+
+/// Lets go of the devices' cached pages; names those that something has claimed for itself alone, as a
+/// mount or a volume group does.
+pub(crate) fn let_go_of_pages(volume: &str) -> Result<Vec<PathBuf>, Errno> {
+    let mut claimed = Vec::new();
+    for path in devices(volume)? {
+        match open_device(&path, OFlags::EXCL) {
+            Ok(device) => {
+                fsync(&device)?;
+                fadvise(&device, 0, None, Advice::DontNeed)?;
+            }
+            Err(Errno::BUSY) => claimed.push(path),
+            Err(errno) => return Err(errno),
         }
-        Err(Errno::BUSY) => Ok(Some(path)),
-        Err(errno) => Err(errno),
     }
+    // A claimed partition keeps the whole from being claimed as well: the one that is meant is named first.
+    claimed.reverse();
+    Ok(claimed)
 }

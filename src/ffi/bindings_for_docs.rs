@@ -448,13 +448,6 @@ unsafe extern "C" {
         arg2: boolean_t,
         arg3: *mut nvlist_t,
     ) -> ::core::ffi::c_int;
-    pub fn zfs_show_diffs(
-        arg1: *mut zfs_handle_t,
-        arg2: ::core::ffi::c_int,
-        arg3: *const ::core::ffi::c_char,
-        arg4: *const ::core::ffi::c_char,
-        arg5: ::core::ffi::c_int,
-    ) -> ::core::ffi::c_int;
     pub fn zfs_txn_nvlist_add_strings(
         list: *mut nvlist_t,
         name: *const ::core::ffi::c_char,

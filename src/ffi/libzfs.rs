@@ -1,5 +1,4 @@
-//! The little that only libzfs can do: native properties, delegated permissions, and the difference
-//! of two snapshots.
+//! The little that only libzfs can do: native properties and delegated permissions.
 //!
 //! None of the methods starts a process or unmounts anything. libzfs can do both, but not on these
 //! ways through it: it runs modprobe only where /dev/zfs is missing, exportfs and Samba's `net` only
@@ -263,7 +262,6 @@ fn unbuilt(call: &'static str, dataset: &str, error: &NvError) -> LibZfsError {
     }
 }
 
-mod diff;
 mod questions;
 #[cfg(test)]
 mod tests;

@@ -4,6 +4,7 @@
 //! - [`lzc`]: libzfs_core, one call for each operation of the kernel module, thread-safe;
 //! - [`libzfs`]: the little that only libzfs can do, behind a lock;
 //! - [`pages`]: the kernel's page cache of a file;
+//! - [`handles`]: files by the numbers of their objects;
 //! - [`zvol`]: the dataset behind a block device;
 //! - [`attributes`]: a file's flags and its project;
 //! - [`threads`]: threads for long calls, and ones whose descriptors are their own.
@@ -19,6 +20,7 @@
 
 pub(crate) mod attributes;
 mod bindings;
+pub(crate) mod handles;
 pub(crate) mod libzfs;
 pub(crate) mod lzc;
 pub(crate) mod nvlist;

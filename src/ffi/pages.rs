@@ -2,39 +2,103 @@
 //!
 //! ZFS has a cache of its own and uses the kernel's only for memory mappings; but a read of a file
 //! that was ever mapped goes through its cached pages, and a receive into a mounted file system
-//! leaves them as they are (`zfs_rezget`, Linux). POSIX_FADV_DONTNEED does nothing on ZFS
-//! (`zpl_fadvise`), so the pages are given to reclaim, through a mapping.
+//! leaves them as they are (`zfs_rezget`, Linux; openzfs#10931).
+//!
+//! `POSIX_FADV_DONTNEED` drops clean pages that nobody has mapped from OpenZFS 2.3.7 and 2.4.2 on
+//! (`zpl_fadvise`). Earlier releases ignore the advice: there the pages are given to reclaim, through a
+//! mapping.
 
-use std::ffi::{c_int, c_uchar, c_void};
-use std::os::fd::BorrowedFd;
+use std::ffi::{c_int, c_long, c_uchar, c_uint, c_void};
+use std::os::fd::{AsRawFd, BorrowedFd};
 use std::ptr;
 
+use rustix::fs::{Advice as FileAdvice, fadvise, fdatasync, fstat};
 use rustix::io::Errno;
 use rustix::mm::{Advice, MapFlags, ProtFlags, madvise, mmap, munmap};
 
 unsafe extern "C" {
     fn mincore(address: *mut c_void, length: usize, resident: *mut c_uchar) -> c_int;
+    fn syscall(number: c_long, ...) -> c_long;
 }
 
-/// How much is looked at in one go, in bytes.
+/// `cachestat(2)`, which has one number on all architectures.
+const CACHESTAT: c_long = 451;
+
+/// How much of a file is mapped in one go, in bytes.
 const WINDOW: u64 = 256 << 20;
 
-/// Lets go of all cached pages of a file that has `length` bytes and is open for reading. Says
-/// whether all are gone: those that a process has mapped, or that are being read, stay.
+/// Lets go of all cached pages of a file that is open for reading. Says whether all are gone: those
+/// that a process has mapped stay. Dirty ones are written first.
+///
+/// Costs what the cached pages are. Before Linux 6.5 nobody tells where these are, and the cost grows
+/// with the file's length.
 ///
 /// # Errors
-///
-/// `EINVAL` on a kernel before Linux 5.14; `ENOMEM`.
-pub(crate) fn let_go(file: BorrowedFd<'_>, length: u64) -> Result<bool, Errno> {
+/// `EINVAL` on a kernel before Linux 5.14; `ENOMEM`; what writing a page has come to.
+pub(crate) fn let_go(file: BorrowedFd<'_>) -> Result<bool, Errno> {
+    if !may_be_cached(file, 0, 0)? {
+        return Ok(true);
+    }
+    fadvise(file, 0, None, FileAdvice::DontNeed)?;
+    if gone(file)? {
+        return Ok(true);
+    }
+    // A page that is being written, or could not be dropped for being dirty.
+    fdatasync(file)?;
+    fadvise(file, 0, None, FileAdvice::DontNeed)?;
+    if gone(file)? {
+        return Ok(true);
+    }
+    reclaim(file)
+}
+
+/// Whether the kernel can say that no page is left.
+fn gone(file: BorrowedFd<'_>) -> Result<bool, Errno> {
+    Ok(cached(file, 0, 0)? == Some(0))
+}
+
+fn may_be_cached(file: BorrowedFd<'_>, offset: u64, length: u64) -> Result<bool, Errno> {
+    Ok(cached(file, offset, length)? != Some(0))
+}
+
+/// How many pages of a range are cached, behind the file's end as well; a length of 0 means the whole
+/// rest. `None` where the kernel can't tell (Linux before 6.5).
+pub(crate) fn cached(file: BorrowedFd<'_>, offset: u64, length: u64) -> Result<Option<u64>, Errno> {
+    let range = [offset, length];
+    // Cached, dirty, being written, evicted, evicted lately.
+    let mut counts = [0_u64; 5];
+    let descriptor = c_long::from(file.as_raw_fd());
+    let flags: c_uint = 0;
+    // SAFETY: the arguments are those of cachestat(2): a descriptor, `struct cachestat_range` of two
+    // numbers, `struct cachestat` of five, which the kernel writes, and flags.
+    match unsafe { syscall(CACHESTAT, descriptor, range.as_ptr(), counts.as_mut_ptr(), flags) } {
+        0 => Ok(Some(counts[0])),
+        _ => match Errno::from_io_error(&std::io::Error::last_os_error()) {
+            // What filters system calls often refuses new ones with EPERM.
+            Some(Errno::NOSYS | Errno::PERM | Errno::OPNOTSUPP) => Ok(None),
+            errno => Err(errno.unwrap_or(Errno::IO)),
+        },
+    }
+}
+
+/// Gives the pages to reclaim, window by window.
+fn reclaim(file: BorrowedFd<'_>) -> Result<bool, Errno> {
+    let length = fstat(file)?.st_size as u64;
     let page = rustix::param::page_size();
     let mut gone = true;
     let mut offset = 0;
     while offset < length {
-        let window = Window::map(file, offset, (length - offset).min(WINDOW) as usize)?;
-        gone &= window.let_go(page)?;
+        let part = (length - offset).min(WINDOW);
+        if may_be_cached(file, offset, part)? {
+            gone &= Window::map(file, offset, part as usize)?.let_go(page)?;
+        }
         offset += WINDOW;
     }
-    Ok(gone)
+    // Where the kernel can tell, it also knows of those behind the end.
+    Ok(match cached(file, 0, 0)? {
+        Some(count) => count == 0,
+        None => gone,
+    })
 }
 
 /// A part of a file in memory; nothing reads it through this mapping.

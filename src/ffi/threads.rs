@@ -5,8 +5,14 @@
 //! of a process share their descriptors (Linux 6.12, OpenZFS 2.3.9; the cause was not found). So the
 //! far ends of the pipes belong to a thread that shares none: they are closed when it ends, and whoever
 //! waits at the near ends is woken.
+//!
+//! A process that another thread forks at that time has copies of that thread's descriptors. So the near
+//! ends belong to a table that no thread of the caller has: else a child that goes on would keep a pipe
+//! open, and whoever waits for its end would wait for the child's.
 
-use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
+use std::fs;
+use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
+use std::os::unix::fs::MetadataExt;
 use std::sync::mpsc::channel;
 use std::thread::{Builder, Scope, ScopedJoinHandle};
 
@@ -31,6 +37,51 @@ pub(crate) fn start<'scope, T: Send + 'scope>(
     })
 }
 
+/// Starts a thread with a table of descriptors of its own, in which ZFS's device is, and nothing else.
+/// Threads that it starts share the table with it.
+///
+/// # Errors
+/// In the thread's result: `EMFILE`, `ENOMEM`, or `ENOSYS` on a kernel before Linux 5.9.
+pub(crate) fn start_aside<'scope, T: Send + 'scope>(
+    scope: &'scope Scope<'scope, '_>,
+    call: impl FnOnce() -> Result<T, Fault> + Send + 'scope,
+) -> Result<ScopedJoinHandle<'scope, Result<T, Fault>>, Fault> {
+    start(scope, move || {
+        keep_only(&zfs_devices()?)?;
+        call()
+    })
+}
+
+/// The descriptors of ZFS's device, by which libzfs_core makes its calls: the number is its secret.
+fn zfs_devices() -> Result<Vec<RawFd>, Fault> {
+    let io = |error: std::io::Error| match rustix::io::Errno::from_io_error(&error) {
+        Some(errno) => Fault::from(errno),
+        None => Errno::IO.into(),
+    };
+    let device = fs::metadata("/dev/zfs").map_err(io)?.rdev();
+    let mut found = Vec::new();
+    for entry in fs::read_dir("/proc/thread-self/fd").map_err(io)? {
+        let entry = entry.map_err(io)?;
+        let name = entry.file_name();
+        let number: Option<RawFd> = name.to_str().and_then(|name| name.parse().ok());
+        // One that was closed meanwhile is not it.
+        let is_zfs = fs::metadata(entry.path()).is_ok_and(|file| file.rdev() == device);
+        found.extend(number.filter(|_| is_zfs));
+    }
+    found.sort_unstable();
+    Ok(found)
+}
+
+/// Leaves the calling thread these descriptors, in ascending order, in a table of its own.
+fn keep_only(sorted: &[RawFd]) -> Result<(), Fault> {
+    // SAFETY: reads as many numbers as there are. It changes the table of this thread alone; whatever
+    // it owned in the shared one (nothing) it would lose.
+    match unsafe { bindings::zfs_txn_keep_only(sorted.as_ptr(), sorted.len()) } {
+        0 => Ok(()),
+        error => Err(Errno::from_raw(error).into()),
+    }
+}
+
 /// Starts a thread that has these descriptors, and no others, in a table of its own. The process's other
 /// threads have them no longer when this returns.
 ///
@@ -46,13 +97,9 @@ pub(crate) fn start_apart<'scope, const N: usize, T: Send + 'scope>(
     let thread = start(scope, move || {
         let mut sorted = numbers;
         sorted.sort_unstable();
-        // SAFETY: reads as many numbers as there are. It changes the table of this thread alone;
-        // whatever it owned in the shared one (nothing) it would lose.
-        let error = unsafe { bindings::zfs_txn_keep_only(sorted.as_ptr(), sorted.len()) };
+        let kept = keep_only(&sorted);
         drop(ready);
-        if error != 0 {
-            return Err(Errno::from_raw(error).into());
-        }
+        kept?;
         // SAFETY: all are open in this thread's table, as `descriptors` was not dropped before, and
         // nothing else owns them there.
         call(numbers.map(|number| unsafe { OwnedFd::from_raw_fd(number) }))

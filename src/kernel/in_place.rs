@@ -1,23 +1,22 @@
 //! The verbs of a commit in place.
 
-use std::ffi::{OsStr, OsString};
-use std::fs::File;
-use std::io::{Read, Seek};
-use std::os::fd::AsFd;
-use std::os::unix::ffi::{OsStrExt, OsStringExt};
-use std::path::{Path, PathBuf};
+use std::collections::{HashMap, VecDeque};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::path::PathBuf;
 
-use rustix::fs::{FileType, MemfdFlags, Mode, OFlags, ResolveFlags, fstat, memfd_create, openat2};
+use rustix::fs::{Dir, FileType, Mode, OFlags, openat};
 
 use super::{Kernel, add_known, lua_guid, not_the_one};
 use crate::engine::{Fault, InPlaceEnd, Staged, Staging};
 use crate::errno::Errno;
 use crate::ffi::lzc::ProgramMode;
 use crate::ffi::nvlist::{NvList, Value};
-use crate::ffi::pages;
+use crate::ffi::{handles, pages};
 use crate::mount;
 use crate::name::DatasetName;
 use crate::patience::patiently;
+use crate::stream::passage::FileId;
+use crate::tree::{Below, open_below};
 
 const STAGE: &str = include_str!("../program/stage.lua");
 const CONCLUDE_IN_PLACE: &str = include_str!("../program/conclude_in_place.lua");
@@ -73,112 +72,94 @@ impl Kernel {
         };
         patiently(call, |result| matches!(result, Ok(Some(Errno::BUSY))))
     }
-
-    /// Both datasets have to be mounted for libzfs's sake.
-    pub(super) fn diff(
-        &self,
-        dataset: &DatasetName,
-        from: &str,
-        to: &str,
-    ) -> Result<Vec<PathBuf>, Fault> {
-        let table = mount::table()?;
-        let origin = from.split('@').next().unwrap_or_default();
-        let mounted = |name: &str| mount::places(&table, name).into_iter().next();
-        let (Some(place), Some(_)) = (mounted(dataset.as_str()), mounted(origin)) else {
-            return Ok(Vec::new());
-        };
-        let out = memfd_create("zfs-txn-diff", MemfdFlags::CLOEXEC)?;
-        self.libzfs.diff(dataset.as_str(), (from, to), &out)?;
-        let mut text = Vec::new();
-        let mut out = File::from(out);
-        let read = out.rewind().and_then(|()| out.read_to_end(&mut text));
-        read.map_err(|_| Fault::from(Errno::IO))?;
-        Ok(same_files(&text, &place.path))
-    }
 }
 
-/// The regular files in the output of `zfs diff` that are in both snapshots, by the names that they
-/// have below the mount point; a renamed one has two.
-fn same_files(text: &[u8], root: &Path) -> Vec<PathBuf> {
-    let lines = text.split(|byte| *byte == b'\n');
-    let names = |line| -> Vec<OsString> {
-        let fields: Vec<&[u8]> = <[u8]>::split(line, |byte| *byte == b'\t').collect();
-        match fields[..] {
-            [b"M", b"F", name, ..] => vec![unescaped(name)],
-            [b"R", b"F", old, new, ..] => vec![unescaped(old), unescaped(new)],
-            _ => Vec::new(),
-        }
-    };
-    let below = |name| Path::new(&name).strip_prefix(root).ok().map(Path::to_owned);
-    lines.flat_map(names).filter_map(|name: OsString| below(name)).collect()
-}
-
-/// Four octal digits after a backslash stand for a byte.
-fn unescaped(field: &[u8]) -> OsString {
-    let mut parts = field.split(|byte| *byte == b'\\');
-    let mut name = parts.next().unwrap_or_default().to_vec();
-    for part in parts {
-        let (digits, rest) = part.split_at(part.len().min(4));
-        let digit = |byte: &u8| u32::from(byte.wrapping_sub(b'0'));
-        name.push(digits.iter().fold(0, |number, byte| number * 8 + digit(byte)) as u8);
-        name.extend_from_slice(rest);
-    }
-    OsString::from_vec(name)
-}
-
-/// Files that are gone by now have no pages that anybody could read by a name.
+/// Lets go of the cached pages of files by their numbers, so that it doesn't matter which names they have, or
+/// where the dataset is mounted: all mounts share one cache. Files that are gone by now have no pages that
+/// anybody could read.
 pub(super) fn let_go_of_pages(
     dataset: &DatasetName,
-    files: &[PathBuf],
+    files: &[FileId],
 ) -> Result<Vec<PathBuf>, Fault> {
     if files.is_empty() {
         return Ok(Vec::new());
     }
-    let place = mount::places(&mount::table()?, dataset.as_str()).into_iter().next();
-    let Some(place) = place else { return Ok(Vec::new()) };
-    let (root, mount) = mount::topmost(&place.path)?;
-    if Some(mount) != place.replaces {
-        return Err(Errno::BUSY.into());
-    }
-    // Nobody's access times are touched.
-    let flags =
-        OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::NOATIME;
-    let within = ResolveFlags::BENEATH | ResolveFlags::NO_XDEV | ResolveFlags::NO_SYMLINKS;
+    let root = mount::root_of(dataset.as_str())?;
     let mut mapped = Vec::new();
-    for path in files {
-        let name: &OsStr = path.as_os_str();
-        let file = match openat2(&root, name.as_bytes(), flags, Mode::empty(), within) {
-            Ok(file) => file,
-            // Or it has another name yet, at which something else is in the target.
-            Err(
-                rustix::io::Errno::NOENT
-                | rustix::io::Errno::NOTDIR
-                | rustix::io::Errno::LOOP
-                | rustix::io::Errno::XDEV
-                | rustix::io::Errno::NXIO,
-            ) => continue,
+    for file in files {
+        match handles::open(root.as_fd(), *file, FOR_PAGES) {
+            Ok(opened) if pages::let_go(opened.as_fd())? => {}
+            Ok(opened) => mapped.push(path_of(&opened, *file)),
+            Err(rustix::io::Errno::STALE) => {}
+            Err(rustix::io::Errno::PERM) => return let_go_by_path(&root, files),
             Err(errno) => return Err(errno.into()),
-        };
-        let stat = fstat(&file)?;
-        let is_file = FileType::from_raw_mode(stat.st_mode) == FileType::RegularFile;
-        if is_file && !pages::let_go(file.as_fd(), stat.st_size as u64)? {
-            mapped.push(path.clone());
         }
     }
     Ok(mapped)
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
+/// The mount has no access times, so none is touched.
+const FOR_PAGES: OFlags = OFlags::RDONLY.union(OFlags::NOFOLLOW).union(OFlags::NONBLOCK);
 
-    #[test]
-    fn files_that_are_in_both_snapshots_are_read_from_a_diff() {
-        let text = b"M\tF\t/run/w/a\nM\t/\t/run/w/\n+\tF\t/run/w/new\n-\tF\t/run/w/old\n\
-            R\tF\t/run/w/b\t/run/w/d/c\nM\tF\t/run/w/l\t(+1)\nM\t@\t/run/w/s\n\
-            M\tF\t/run/w/sp\\0040ace\\0134\\0303\\0244\n";
-        let files = same_files(text, Path::new("/run/w"));
-        let expected = ["a", "b", "d/c", "l", "sp ace\\\u{e4}"].map(PathBuf::from);
-        assert_eq!(files, expected);
+/// The path of a file below the dataset's root, where it is known and not too long.
+fn path_of(opened: &OwnedFd, file: FileId) -> PathBuf {
+    let link = format!("/proc/thread-self/fd/{}", opened.as_raw_fd());
+    let path = std::fs::read_link(link).unwrap_or_default();
+    match path.strip_prefix("/") {
+        Ok(below) if !below.as_os_str().is_empty() => below.to_owned(),
+        _ => format!("object {}", file.object).into(),
     }
+}
+
+/// For whom the kernel refuses handles, as root of a container: goes through the whole tree, and looks at
+/// the files that have these numbers.
+fn let_go_by_path(root: &OwnedFd, files: &[FileId]) -> Result<Vec<PathBuf>, Fault> {
+    let wanted: HashMap<u64, FileId> = files.iter().map(|file| (file.object, *file)).collect();
+    let mut mapped = Vec::new();
+    let mut pending = VecDeque::from([Below::root()]);
+    while let Some(path) = pending.pop_front() {
+        let directory = match open_below(root.as_fd(), &path, OFlags::DIRECTORY) {
+            // It was renamed, or is gone: what is in it by now is a change, which the receive refuses.
+            Err(rustix::io::Errno::NOENT | rustix::io::Errno::NOTDIR) => continue,
+            directory => directory?,
+        };
+        for entry in Dir::read_from(&directory)? {
+            let entry = entry?;
+            let name = entry.file_name().to_bytes();
+            if matches!(name, b"." | b"..") {
+                continue;
+            }
+            let below = path.join(name);
+            match entry.file_type() {
+                FileType::Directory => pending.push_back(below),
+                FileType::RegularFile => {
+                    let Some(file) = wanted.get(&entry.ino()) else { continue };
+                    match open_below(root.as_fd(), &below, FOR_PAGES) {
+                        Ok(opened) if !handles::is(opened.as_fd(), *file)? => {}
+                        Ok(opened) if pages::let_go(opened.as_fd())? => {}
+                        Ok(_) => mapped.push(below.into()),
+                        Err(rustix::io::Errno::NOENT | rustix::io::Errno::LOOP) => {}
+                        Err(errno) => return Err(errno.into()),
+                    }
+                }
+                _ => {}
+            }
+        }
+    }
+    Ok(mapped)
+}
+
+/// Has the list of files that are to be deleted written anew, by making one and deleting it; says whether
+/// it is empty, as far as the kernel counts.
+pub(super) fn renew_deletions(dataset: &DatasetName, objset: u64) -> Result<bool, Fault> {
+    let root = mount::root_of(dataset.as_str())?;
+    let flags = OFlags::TMPFILE | OFlags::WRONLY | OFlags::CLOEXEC;
+    drop(openat(&root, ".", flags, Mode::RUSR)?);
+    let path = format!("/proc/spl/kstat/zfs/{}/objset-{objset:#x}", dataset.pool());
+    let counts = std::fs::read_to_string(path).unwrap_or_default();
+    let count = |name: &str| -> Option<u64> {
+        let line = counts.lines().find(|line| line.split_whitespace().next() == Some(name))?;
+        line.split_whitespace().last()?.parse().ok()
+    };
+    Ok(count("nunlinks").zip(count("nunlinked")).is_some_and(|(made, done)| made == done))
 }

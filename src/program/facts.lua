@@ -7,7 +7,6 @@ if not zfs.exists(name) then
 end
 facts = {}
 facts.guid = zfs.get_prop(name, "guid")
-facts.creation = zfs.get_prop(name, "creation")
 if string.find(name, "@", 1, true) then
     return facts
 end

@@ -14,13 +14,13 @@ macro_rules! forward_to_kernel {
                 fn longest_snapshot(dataset: &DatasetName) -> usize;
                 fn snapshots_since(dataset: &DatasetName, base: &str) -> Vec<String>;
                 fn find_snapshot(parent: &DatasetName, leaf: &str, guid: Guid) -> Option<String>;
-                fn differs(one: &SnapshotName, base: &SnapshotName) -> bool;
-                fn differs_in_blocks(one: &SnapshotName, base: &SnapshotName) -> bool;
+                fn difference(one: &SnapshotName, base: &SnapshotName) -> Difference;
                 fn places(dataset: &DatasetName) -> Vec<Place>;
                 fn mount_options(dataset: &DatasetName) -> MountAttrFlags;
                 fn mounts_on(place: &Place) -> Vec<PathBuf>;
                 fn stream_length(route: Route<'_>) -> u64;
-                fn changed_in_place(dataset: &DatasetName, from: &str, to: &str) -> Vec<PathBuf>;
+                fn changed_files(snapshot: &str, from: Option<&str>) -> Vec<FileId>;
+                fn write_back(dataset: &DatasetName) -> ();
                 fn mounted_anywhere(dataset: &DatasetName) -> Vec<ElsewhereMount>;
             }
             effects {
@@ -35,9 +35,9 @@ macro_rules! forward_to_kernel {
                 fn promote(promotion: Promotion<'_>) -> Promoted;
                 fn conclude(conclusion: Conclusion<'_>) -> Concluded;
                 fn stage(staging: Staging<'_>) -> Staged;
-                fn transfer(route: Route<'_>, watch: Watch<'_>) -> ();
+                fn transfer(route: Route<'_>, watch: Watch<'_>, at_end: AtEnd<'_>) -> ();
                 fn conclude_in_place(end: InPlaceEnd<'_>) -> Option<Errno>;
-                fn let_go_of_pages(dataset: &DatasetName, files: &[PathBuf]) -> Vec<PathBuf>;
+                fn let_go_of_pages(dataset: &DatasetName, files: &[FileId]) -> Vec<PathBuf>;
                 fn write_record(
                     carrier: (&str, Guid),
                     property: &str,
@@ -62,6 +62,7 @@ macro_rules! forward_to_kernel {
                 fn unmount_stray(place: &Place) -> ();
                 fn unmount_unused(dataset: &DatasetName, place: &Place) -> ();
                 fn flush(at: &Path) -> ();
+                fn renew_deletions(dataset: &DatasetName) -> bool;
                 fn set_ownership(at: &Path, ids: &Ids) -> ();
                 fn prepare_mount(dataset: &DatasetName, place: Place) -> PreparedMount;
                 fn attach(prepared: PreparedMount) -> Attached;
@@ -78,21 +79,17 @@ macro_rules! forward_to_kernel {
             use rustix::mount::MountAttrFlags;
 
             use $crate::engine::{
-                Attached, Concluded, Conclusion, Engine, Entry, Facts, Fault, InPlaceEnd, Place, PreparedMount, Promoted, Promotion, PropertyValue, Scope, Settings, Staged, Staging, Watch,
+                AtEnd, Attached, Concluded, Conclusion, Difference, Engine, Entry, Facts, Fault, InPlaceEnd, Place, PreparedMount, Promoted, Promotion, PropertyValue, Scope, Settings, Staged, Staging, Watch,
             };
             use $crate::errno::Errno;
             use $crate::name::{DatasetName, SnapshotName};
             use $crate::ownership::Ids;
             use $crate::receipt::{ElsewhereMount, Guid};
+            use $crate::stream::passage::FileId;
             use $crate::transfer::Route;
             use $crate::txn::journal::Fence;
 
             impl Engine for $engine {
-                // A mount may count as a write: who tests an intent log does so on the kernel itself.
-                fn replay(&self, _: &DatasetName) -> Result<(), Fault> {
-                    Ok(())
-                }
-
                 $(fn $q(&self, $($qa: $qt),*) -> Result<$qr, Fault> {
                     self.question(|| self.kernel.$q($($qa),*))
                 })*

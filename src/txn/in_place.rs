@@ -6,13 +6,15 @@
 
 use std::fmt;
 use std::ops::ControlFlow;
+use std::path::PathBuf;
 use std::sync::{Mutex, PoisonError};
 
-use crate::engine::{Fault, InPlaceEnd, Known, Staged, Staging};
+use crate::engine::{Difference, Fault, InPlaceEnd, Known, Staged, Staging};
 use crate::errno::Errno;
 use crate::error::Conflict;
 use crate::name::{DatasetName, SnapshotName};
 use crate::receipt::{Guid, Keeps, Leftover, Progress};
+use crate::stream::passage::FileId;
 use crate::transfer::Route;
 use crate::txn::journal::{Record, State, property};
 use crate::txn::layout::Layout;
@@ -66,7 +68,7 @@ impl Stage {
     pub(super) fn stage_change(&mut self) -> Result<(), Stop> {
         // An earlier attempt may have met a conflict that is gone.
         self.overridden.clear();
-        self.replaces = false;
+        self.difference = Difference::Nothing;
         for _ in 0..=LOOKS {
             let staged = self.try_to_stage();
             match staged.map_err(|fault| self.stopped(Step::StageChange, fault))? {
@@ -109,30 +111,38 @@ impl Stage {
     /// base; a conflict where it can't.
     fn look_again(&mut self, step: Step) -> Result<(), Stop> {
         let Layout { target, base, .. } = self.order.layout.clone();
-        match self.take_look(&target, &base) {
-            Ok(false) => self.see_objects(step),
-            Ok(true) if self.order.record.overwrite => {
-                // The snapshot has what is overridden: all of the target is replaced, and it kept.
-                self.replaces = true;
-                let conflict = Conflict::Modified { target };
-                if !self.overridden.contains(&conflict) {
-                    self.overridden.push(conflict);
-                }
-                Ok(())
-            }
-            Ok(true) => Err(self.given_up(Conflict::Modified { target })),
-            Err(fault) => Err(self.stopped(step, fault)),
+        let difference = self.engine.write_back(&target).and_then(|()| {
+            let difference = self.take_look(&target, &base)?;
+            self.see_deletions(difference, step)
+        });
+        self.difference = difference.map_err(|fault| self.stopped(step, fault))?;
+        if self.difference != Difference::Content {
+            return Ok(());
         }
+        let conflict = Conflict::Modified { target };
+        if !self.order.record.overwrite {
+            return Err(self.given_up(conflict));
+        }
+        // The snapshot has what is overridden: all of the target is replaced, and it kept.
+        if !self.overridden.contains(&conflict) {
+            self.overridden.push(conflict);
+        }
+        Ok(())
     }
 
-    /// What has the same files may have other objects: one without a name (`O_TMPFILE`), or a table of
-    /// quotas, with the number that a new file has in the workspace. Then all of the target is replaced.
-    fn see_objects(&mut self, step: Step) -> Result<(), Stop> {
-        let Layout { target, base, .. } = self.order.layout.clone();
-        let look = snapshot_of(&target, &self.id().look_leaf());
-        let differ = look.and_then(|look| self.engine.differs_in_blocks(&look, &base));
-        self.replaces = differ.map_err(|fault| self.stopped(step, fault))?;
-        Ok(())
+    /// Objects without a name may have the numbers that new files have in the workspace, and the target's
+    /// list of files to be deleted has those numbers. So the workspace's list has to come along, which it
+    /// does if it was written since the base, and it must have none of the base's own: those that the
+    /// target has deleted by now would be in the list for good. Where that isn't so, all of the target
+    /// is replaced.
+    fn see_deletions(&self, difference: Difference, step: Step) -> Result<Difference, Fault> {
+        if !matches!(difference, Difference::Nameless(_)) {
+            return Ok(difference);
+        }
+        // What is to be sent is in its snapshot by now.
+        let late = step == Step::Receive && !matches!(self.difference, Difference::Nameless(_));
+        let renewed = !late && self.engine.renew_deletions(&self.order.layout.workspace)?;
+        Ok(if renewed { difference } else { Difference::Tables })
     }
 
     /// Destroys the snapshot that was to be sent, and lets others commit again.
@@ -159,7 +169,7 @@ impl Stage {
         let base: SnapshotName = base.parse().map_err(|_| Fault::from(Errno::INVAL))?;
         let look = snapshot_of(&base.dataset(), &self.id().look_leaf())?;
         let there = self.engine.facts(look.as_str())?.is_some_and(|facts| facts.guid == guid);
-        Ok(there && self.engine.differs(&look, &base)?)
+        Ok(there && self.engine.difference(&look, &base)? == Difference::Content)
     }
 
     /// A conflict, when nothing of the attempt is left.
@@ -180,41 +190,30 @@ impl Stage {
         }
     }
 
-    /// Before the commit point: finds the files that were changed in place, and refuses where one
-    /// is mapped. After it: takes note of those that were mapped meanwhile.
-    pub(super) fn let_go_of_pages(&mut self) -> Result<(), Stop> {
-        let Layout { target, workspace, base, .. } = self.order.layout.clone();
-        let visible =
-            self.is_received().map_err(|fault| self.stopped(Step::LetGoOfPages, fault))?;
-        let result = match self.changed.take().filter(|_| visible) {
-            Some(changed) => Ok(changed),
-            // As long as it is mounted, which it is not after a reboot: then no page is cached.
-            None => self.sent(&workspace).and_then(|sent| {
-                self.engine.changed_in_place(&workspace, base.as_str(), sent.as_str())
-            }),
-        };
-        let result = result.and_then(|changed| {
-            let mapped = self.engine.let_go_of_pages(&target, &changed)?;
-            self.changed = Some(changed);
-            Ok(mapped)
-        });
-        let mapped = match result {
-            Ok(mapped) => mapped,
-            // Another commit that swaps names at this moment takes the mounts along.
-            Err(_) if visible && self.has_base() == Ok(false) => return Ok(()),
-            Err(fault) => return Err(self.stopped(Step::LetGoOfPages, fault)),
-        };
-        if visible {
-            self.stale = mapped;
-            return Ok(());
+    /// After the commit point: takes note of files that were changed in place and mapped meanwhile.
+    pub(super) fn let_go_of_pages(&mut self) -> Result<(), Fault> {
+        let stale = self
+            .find_changed()
+            .and_then(|changed| self.engine.let_go_of_pages(&self.order.layout.target, &changed));
+        match stale {
+            Ok(stale) => self.stale = stale,
+            // Another commit that swaps names at this moment takes the target away.
+            Err(_) if self.has_base() == Ok(false) => {}
+            Err(fault) => return Err(fault),
         }
-        match mapped.first() {
-            Some(path) => {
-                let path = path.display().to_string();
-                Err(self.given_up(Conflict::InUse { target, path }))
-            }
-            None => Ok(()),
+        Ok(())
+    }
+
+    /// The files that the receive has changed. Who finishes what was interrupted asks for them anew.
+    fn find_changed(&mut self) -> Result<Vec<FileId>, Fault> {
+        if let Some(changed) = self.changed.take() {
+            return Ok(changed);
         }
+        let sent = self.sent(&self.order.layout.workspace)?;
+        let base = self.base_at.clone().unwrap_or_else(|| self.order.layout.base.to_string());
+        // What others had changed may have been replaced.
+        let from = self.look.is_none().then_some(base.as_str());
+        self.engine.changed_files(sent.as_str(), from)
     }
 
     /// The commit point. The receive refuses a target that was written to since the snapshot that the
@@ -222,7 +221,15 @@ impl Stage {
     pub(super) fn receive(&mut self) -> Result<(), Stop> {
         let mut waits = BUSY_WAITS_MS.into_iter();
         for _ in 0..LOOKS + BUSY_WAITS_MS.len() {
-            let Err(fault) = self.try_to_receive() else { return Ok(()) };
+            let fault = match self.try_to_receive() {
+                Ok(None) => return Ok(()),
+                Ok(Some(path)) => {
+                    let (target, path) =
+                        (self.order.layout.target.clone(), path.display().to_string());
+                    return Err(self.given_up(Conflict::InUse { target, path }));
+                }
+                Err(fault) => fault,
+            };
             // Judge by the state: what comes after the swap may have failed as well.
             match self.is_received() {
                 Ok(true) => return Ok(()),
@@ -252,14 +259,21 @@ impl Stage {
         Err(self.stopped(Step::Receive, fault))
     }
 
-    fn try_to_receive(&mut self) -> Result<(), Fault> {
+    /// Receives; names a file that is mapped, and for which the receive was given up.
+    fn try_to_receive(&mut self) -> Result<Option<PathBuf>, Fault> {
         let Layout { target, workspace, .. } = &self.order.layout;
         let (from, to, bookmark) = (self.sent(workspace)?, self.sent(target)?, self.bookmark());
+        let (replaces, nameless) = match &self.difference {
+            Difference::Nothing => (false, &[][..]),
+            Difference::Nameless(objects) => (false, objects.as_slice()),
+            Difference::Tables | Difference::Content => (true, &[][..]),
+        };
         let route = Route {
             snapshot: from.as_str(),
-            from: (!self.replaces).then_some(bookmark.as_str()),
+            from: (!replaces).then_some(bookmark.as_str()),
             to: to.as_str(),
             onto: self.look,
+            nameless,
         };
         let estimate = self.engine.stream_length(route)?;
         let on_progress = &mut self.on_progress;
@@ -267,7 +281,22 @@ impl Stage {
         if watch(0).is_break() {
             return Err(Errno::CANCELED.into());
         }
-        self.engine.transfer(route, &mut watch)
+        let (engine, changed) = (&self.engine, &mut self.changed);
+        let mut mapped = Ok(Vec::new());
+        // A receive that waits for its end holds nothing that these files' readers would wait for.
+        let mut at_end = |files: Vec<FileId>| {
+            mapped = engine.let_go_of_pages(target, &files);
+            *changed = Some(files);
+            match &mapped {
+                Ok(mapped) if mapped.is_empty() => ControlFlow::Continue(()),
+                _ => ControlFlow::Break(()),
+            }
+        };
+        let received = self.engine.transfer(route, &mut watch, &mut at_end);
+        match mapped?.into_iter().next() {
+            Some(path) => Ok(Some(path)),
+            None => received.map(|()| None),
+        }
     }
 
     /// Whether the target is still the dataset that it was at begin.

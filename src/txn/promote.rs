@@ -3,7 +3,7 @@
 use rustix::mount::MountAttrFlags;
 
 use crate::engine::{
-    Concluded, Conclusion, Facts, Fault, Known, LOOK, Predecessor, Promoted, Promotion,
+    Concluded, Conclusion, Difference, Facts, Fault, Known, LOOK, Predecessor, Promoted, Promotion,
     PropertyValue, Scope,
 };
 use crate::errno::Errno;
@@ -29,10 +29,11 @@ impl Stage {
     pub(super) fn check_target(&mut self) -> Result<(), Stop> {
         let Layout { target, base, .. } = self.order.layout.clone();
         let fail = |stage: &Self, fault| Stop::Failed(stage.error(Step::CheckTarget, fault));
-        // What is written through a memory mapping is not in the pool yet.
-        let places = self.engine.places(&target).map_err(|fault| fail(self, fault))?;
-        for place in &places {
-            self.engine.flush(&place.path).map_err(|fault| fail(self, fault))?;
+        // What was stored through a memory mapping is not in the pool yet, nor is what a crash has left in the
+        // intent log, if the transaction was detached before.
+        let written = self.or_replaced(self.engine.write_back(&target).map(|()| None));
+        if let Some(conflict) = written.map_err(|fault| fail(self, fault))? {
+            return Err(Stop::Conflict(conflict));
         }
         let conflict = match self.order.is_in_place() {
             // Its settings, snapshots and children stay; what was written is found when the change
@@ -41,12 +42,6 @@ impl Stage {
             false => self.conflict(&target, base.as_str()),
         };
         match conflict.map_err(|fault| fail(self, fault))? {
-            // Of one that was detached before a crash, what was synced may be in the intent log; a
-            // volume is mounted nowhere, and has a cache.
-            None if places.is_empty() => match self.engine.replay(&target) {
-                Err(Fault { errno: Errno::NOENT, .. }) => Err(Stop::Conflict(self.replaced())),
-                replayed => replayed.map_err(|fault| fail(self, fault)),
-            },
             None => Ok(()),
             Some(conflict) => self.unless_overridden(conflict),
         }
@@ -172,8 +167,10 @@ impl Stage {
                 }
                 Promoted::Written => {}
             }
-            let differs = self.take_look(&target, &self.order.layout.base.clone());
-            if differs.map_err(|fault| fail(self, fault))? {
+            let written = self.engine.write_back(&target);
+            let base = self.order.layout.base.clone();
+            let difference = written.and_then(|()| self.take_look(&target, &base));
+            if difference.map_err(|fault| fail(self, fault))? == Difference::Content {
                 return Err(Stop::Conflict(Conflict::Modified { target }));
             }
             // It is read all the time, with access times on: what is written from now on is found
@@ -247,19 +244,19 @@ impl Stage {
         }
     }
 
-    /// Takes a snapshot of the old head, and says whether it differs from the base in more than
-    /// access times: the number of bytes written is a sum, in which one change may hide another.
+    /// Takes a snapshot of the old head, and says how it differs from the base: the number of bytes written
+    /// is a sum, in which one change may hide another.
     pub(super) fn take_look(
         &mut self,
         head: &DatasetName,
         base: &SnapshotName,
-    ) -> Result<bool, Fault> {
+    ) -> Result<Difference, Fault> {
         self.destroy_look(head)?;
         let look = snapshot_of(head, &self.id().look_leaf())?;
         let id = self.id().to_string();
         self.engine.snapshot(&look, Some((LOOK, &id)))?;
         self.look = Some(self.guid_of_own(&look, LOOK, |value| value == id)?);
-        self.engine.differs(&look, base)
+        self.engine.difference(&look, base)
     }
 
     /// The guid of a snapshot just taken, which another commit may have moved already: it is known by
@@ -438,7 +435,7 @@ impl Stage {
                 }
                 Concluded::Replaced => return Err(Errno::STALE.into()),
             }
-            if self.take_look(&predecessor, base)? {
+            if self.take_look(&predecessor, base)? == Difference::Content {
                 let detail = Some(HOLDS_CHANGES.to_owned());
                 return Ok(Err(Fault { errno: Errno::TXTBSY, detail }));
             }
@@ -534,9 +531,9 @@ impl Stage {
                 let detail = format!("{path} is mounted read-only, which would not be put back");
                 return Err(fail(Fault { errno: Errno::ROFS, detail: Some(detail) }));
             }
-            // What is written through a memory mapping could not be written any more.
-            self.engine.flush(&place.path).map_err(fail)?;
         }
+        // What was stored through a memory mapping could not be written any more.
+        self.engine.write_back(target).map_err(fail)?;
         let fenced = self.engine.fence(target);
         // Also when that failed: it may have come about all the same.
         self.fenced = true;
@@ -608,7 +605,7 @@ impl Stage {
                     return gone.ok_or(fault);
                 }
             }
-            if self.take_look(&predecessor, &base)? {
+            if self.take_look(&predecessor, &base)? == Difference::Content {
                 self.destroy_look(&predecessor)?;
                 let detail = Some(HOLDS_CHANGES.to_owned());
                 return Err(Fault { errno: Errno::TXTBSY, detail });

@@ -473,7 +473,7 @@ impl Survey {
     fn replay_predecessor(&self) -> Result<(), Fault> {
         let (engine, predecessor) = (&self.stage.engine, &self.stage.order.layout.predecessor);
         if self.sighting.predecessor && engine.places(predecessor)?.is_empty() {
-            engine.replay(predecessor)?;
+            engine.write_back(predecessor)?;
         }
         Ok(())
     }

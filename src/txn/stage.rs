@@ -7,13 +7,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::engine::{
-    Attached, Engine, Entry, Fault, MARK, Place, PreparedMount, PropertyValue, Scope,
+    Attached, Difference, Engine, Entry, Fault, MARK, Place, PreparedMount, PropertyValue, Scope,
 };
 use crate::errno::Errno;
 use crate::error::{Conflict, StepError};
 use crate::name::{DatasetName, SnapshotName, TransactionId};
 use crate::owner::Owner;
 use crate::receipt::{Guid, Leftover, Strategy};
+use crate::stream::passage::FileId;
 use crate::txn::in_place::OnProgress;
 use crate::txn::journal::{Record, State, property};
 use crate::txn::layout::Layout;
@@ -93,10 +94,10 @@ pub(crate) struct Stage {
     pub(super) look: Option<Guid>,
     /// The workspace's device, if it is a volume.
     pub(super) device: Option<OwnedFd>,
-    /// Files that the workspace has changed in place, once that is known.
-    pub(super) changed: Option<Vec<PathBuf>>,
-    /// Whether all of the target's content is replaced, and not only what the workspace has changed.
-    pub(super) replaces: bool,
+    /// Files that the receive changes, once that is known.
+    pub(super) changed: Option<Vec<FileId>>,
+    /// How the target differs from the base by now; what decides what is sent.
+    pub(super) difference: Difference,
     /// Files of those that were mapped into memory during the commit.
     pub(crate) stale: Vec<PathBuf>,
     pub(super) on_progress: OnProgress,
@@ -123,7 +124,7 @@ impl Stage {
             look: None,
             device: None,
             changed: None,
-            replaces: false,
+            difference: Difference::Nothing,
             stale: Vec::new(),
             on_progress: OnProgress::default(),
             fenced: false,
@@ -262,13 +263,10 @@ impl Stage {
             Step::TakeBase => {
                 let (name, record) = (property(order.record.id), order.record.encode());
                 let record = Some((name.as_str(), record.as_str()));
-                // Only a mount brings what a crash has left in the intent log.
-                let places = engine.places(&layout.target);
-                let replayed = places.and_then(|places| match places.is_empty() {
-                    true => engine.replay(&layout.target),
-                    false => Ok(()),
-                });
-                replayed.and_then(|()| engine.snapshot(&layout.base, record)).and_then(|()| {
+                // What readers see is not in the pool yet where it was stored through a mapping, and what a
+                // crash has left in the intent log is seen by none until the next mount.
+                let written = engine.write_back(&layout.target);
+                written.and_then(|()| engine.snapshot(&layout.base, record)).and_then(|()| {
                     let guid = self.guid_of_own(&self.order.layout.base, &name, |_| true)?;
                     self.guids.base = Some(guid);
                     Ok(())
@@ -289,7 +287,7 @@ impl Stage {
             Step::Fence => return self.fence(),
             Step::Unfence => self.unfence(),
             Step::StageChange => return self.stage_change(),
-            Step::LetGoOfPages => return self.let_go_of_pages(),
+            Step::LetGoOfPages => self.let_go_of_pages(),
             Step::Receive => return self.receive(),
             Step::PrepareMounts => return self.prepare_mounts(),
             Step::CheckTarget => return self.check_target(),

@@ -130,7 +130,6 @@ impl Plain {
         let number = |property| number(props.view(), property).ok_or(Errno::INVAL);
         let mut facts = Facts {
             guid: Guid(number("guid")?),
-            creation: number("creation")? as i64,
             volume: false,
             origin,
             children: 0,

@@ -22,10 +22,20 @@ pub(super) struct Dataset {
     pub(super) origin: Option<u64>,
     pub(super) own: Own,
     pub(super) content: Content,
+    /// What was stored through a memory mapping, and is not in the pool yet: readers see it, snapshots
+    /// and destroys don't.
+    pub(super) pages: Content,
     /// The txg of the last write.
     pub(super) written: u64,
     /// The oldest first.
     pub(super) snapshots: Vec<Snapshot>,
+}
+
+impl Dataset {
+    /// What readers of a mount see.
+    pub(super) fn seen(&self) -> Content {
+        self.content.clone().into_iter().chain(self.pages.clone()).collect()
+    }
 }
 
 #[derive(Debug, Clone)]
@@ -238,14 +248,32 @@ impl Pool {
         self.mounts.iter().rev().find(|mount| mount.path == path)
     }
 
+    /// The end of a mount writes the pages, as a sync does.
     pub(super) fn unmount(&mut self, path: &Path) -> bool {
         let top = self.mounts.iter().rposition(|mount| mount.path == path);
-        top.map(|top| self.mounts.remove(top)).is_some()
+        let ended = top.map(|top| self.mounts.remove(top));
+        if let Some(mount) = &ended {
+            self.write_back(mount.dataset);
+        }
+        ended.is_some()
     }
 
-    /// Ends all mounts, and mounts what claims a path.
+    /// Has stored pages come into the pool, as a write.
+    pub(super) fn write_back(&mut self, guid: u64) {
+        let txg = self.tick();
+        let dataset = self.datasets.values_mut().find(|dataset| dataset.guid == guid);
+        if let Some(dataset) = dataset.filter(|dataset| !dataset.pages.is_empty()) {
+            dataset.content = dataset.seen();
+            dataset.pages.clear();
+            dataset.written = txg;
+        }
+    }
+
+    /// Ends all mounts, in order, and mounts what claims a path.
     pub(super) fn boot(&mut self) {
-        self.mounts.clear();
+        for mount in std::mem::take(&mut self.mounts) {
+            self.write_back(mount.dataset);
+        }
         let claims: Vec<_> = self
             .datasets
             .iter()

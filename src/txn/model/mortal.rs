@@ -7,13 +7,15 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use rustix::mount::MountAttrFlags;
 
 use crate::engine::{
-    Attached, Concluded, Conclusion, Engine, Entry, Facts, Fault, InPlaceEnd, Place, PreparedMount,
-    Promoted, Promotion, PropertyValue, Scope, Settings, Staged, Staging, Watch,
+    AtEnd, Attached, Concluded, Conclusion, Difference, Engine, Entry, Facts, Fault, InPlaceEnd,
+    Place, PreparedMount, Promoted, Promotion, PropertyValue, Scope, Settings, Staged, Staging,
+    Watch,
 };
 use crate::errno::Errno;
 use crate::name::{DatasetName, SnapshotName, TransactionId};
 use crate::ownership::Ids;
 use crate::receipt::{ElsewhereMount, Guid};
+use crate::stream::passage::FileId;
 use crate::transfer::Route;
 use crate::txn::journal::{Fence, id_of};
 
@@ -162,13 +164,12 @@ impl Engine for Mortal {
             fn longest_snapshot(dataset: &DatasetName) -> usize;
             fn snapshots_since(dataset: &DatasetName, base: &str) -> Vec<String>;
             fn find_snapshot(parent: &DatasetName, leaf: &str, guid: Guid) -> Option<String>;
-            fn differs(one: &SnapshotName, base: &SnapshotName) -> bool;
-            fn differs_in_blocks(one: &SnapshotName, base: &SnapshotName) -> bool;
+            fn difference(one: &SnapshotName, base: &SnapshotName) -> Difference;
             fn places(dataset: &DatasetName) -> Vec<Place>;
             fn mount_options(dataset: &DatasetName) -> MountAttrFlags;
             fn mounts_on(place: &Place) -> Vec<PathBuf>;
             fn stream_length(route: Route<'_>) -> u64;
-            fn changed_in_place(dataset: &DatasetName, from: &str, to: &str) -> Vec<PathBuf>;
+            fn changed_files(snapshot: &str, from: Option<&str>) -> Vec<FileId>;
             fn mounted_anywhere(dataset: &DatasetName) -> Vec<ElsewhereMount>;
         }
         effects {
@@ -179,7 +180,7 @@ impl Engine for Mortal {
             fn stage(staging: Staging<'_>) -> Staged, of staging.workspace.name.as_str();
             fn conclude_in_place(end: InPlaceEnd<'_>) -> Option<Errno>,
                 of end.target.name.as_str();
-            fn let_go_of_pages(dataset: &DatasetName, files: &[PathBuf]) -> Vec<PathBuf>,
+            fn let_go_of_pages(dataset: &DatasetName, files: &[FileId]) -> Vec<PathBuf>,
                 of dataset.as_str();
             fn destroy(name: &str, guid: Guid) -> bool, of name;
             fn destroy_unchanged(name: &str, guid: Guid, since: (&str, Guid)) -> bool, of name;
@@ -196,7 +197,8 @@ impl Engine for Mortal {
             fn unmount_stray(place: &Place) -> (), of text(&place.path);
             fn unmount_unused(dataset: &DatasetName, place: &Place) -> (), of dataset.as_str();
             fn flush(at: &Path) -> (), of text(at);
-            fn replay(dataset: &DatasetName) -> (), of dataset.as_str();
+            fn write_back(dataset: &DatasetName) -> (), of dataset.as_str();
+            fn renew_deletions(dataset: &DatasetName) -> bool, of dataset.as_str();
             fn set_ownership(at: &Path, ids: &Ids) -> (), of text(at);
         }
     }
@@ -252,11 +254,12 @@ impl Engine for Mortal {
         })
     }
 
-    fn transfer(&self, route: Route<'_>, watch: Watch<'_>) -> Result<(), Fault> {
-        let watch = Mutex::new(watch);
+    fn transfer(&self, route: Route<'_>, watch: Watch<'_>, at_end: AtEnd<'_>) -> Result<(), Fault> {
+        let told = Mutex::new((watch, at_end));
         self.effect("transfer", route.to, |_| {
-            let mut watch = watch.lock().unwrap_or_else(PoisonError::into_inner);
-            self.inner.transfer(route, &mut **watch)
+            let mut told = told.lock().unwrap_or_else(PoisonError::into_inner);
+            let (watch, at_end) = &mut *told;
+            self.inner.transfer(route, &mut **watch, &mut **at_end)
         })
     }
 

@@ -8,13 +8,15 @@ use rustix::mount::MountAttrFlags;
 use super::memory::{Dataset, Memory, Own, Snapshot, split};
 use super::programs::{self, PREFIX, known, set};
 use crate::engine::{
-    Attached, Concluded, Conclusion, Engine, Entry, Facts, Fault, InPlaceEnd, Place, PreparedMount,
-    Promoted, Promotion, PropertyValue, Scope, Settings, Staged, Staging, Watch,
+    AtEnd, Attached, Concluded, Conclusion, Difference, Engine, Entry, Facts, Fault, InPlaceEnd,
+    Place, PreparedMount, Promoted, Promotion, PropertyValue, Scope, Settings, Staged, Staging,
+    Watch,
 };
 use crate::errno::Errno;
 use crate::name::{DatasetName, SnapshotName};
 use crate::ownership::Ids;
 use crate::receipt::{ElsewhereMount, Guid};
+use crate::stream::passage::FileId;
 use crate::transfer::Route;
 use crate::txn::journal::Fence;
 
@@ -40,7 +42,6 @@ impl Engine for Memory {
             volume: false,
             origin: head.origin.filter(|_| of_head).map(Guid),
             children: if of_head { pool.children(name).count() as u64 } else { 0 },
-            creation: 0,
             mountpoint: if of_head { pool.mountpoint(name) } else { String::new() },
         }))
     }
@@ -87,16 +88,15 @@ impl Engine for Memory {
         Ok(names.find(|name| pool.is(name, guid)))
     }
 
-    fn differs_in_blocks(&self, _: &SnapshotName, _: &SnapshotName) -> Result<bool, Fault> {
-        // There are no objects without a name.
-        Ok(false)
-    }
-
-    fn differs(&self, one: &SnapshotName, base: &SnapshotName) -> Result<bool, Fault> {
+    fn difference(&self, one: &SnapshotName, base: &SnapshotName) -> Result<Difference, Fault> {
         let pool = self.pool();
         let content = |name: &SnapshotName| pool.snapshot(name.as_str()).map(|s| &s.content);
         let one = content(one).ok_or(Errno::NOENT)?;
-        Ok(one != content(base).ok_or(Errno::NOENT)?)
+        // There are no objects without a name.
+        Ok(match one == content(base).ok_or(Errno::NOENT)? {
+            true => Difference::Nothing,
+            false => Difference::Content,
+        })
     }
 
     fn places(&self, dataset: &DatasetName) -> Result<Vec<Place>, Fault> {
@@ -175,7 +175,10 @@ impl Engine for Memory {
         Ok(0)
     }
 
-    fn transfer(&self, route: Route<'_>, _: Watch<'_>) -> Result<(), Fault> {
+    fn transfer(&self, route: Route<'_>, _: Watch<'_>, at_end: AtEnd<'_>) -> Result<(), Fault> {
+        if at_end(Vec::new()).is_break() {
+            return Err(Errno::CANCELED.into());
+        }
         programs::receive(&mut self.pool(), route)
     }
 
@@ -183,11 +186,11 @@ impl Engine for Memory {
         programs::conclude_in_place(&mut self.pool(), end)
     }
 
-    fn changed_in_place(&self, _: &DatasetName, _: &str, _: &str) -> Result<Vec<PathBuf>, Fault> {
+    fn changed_files(&self, _: &str, _: Option<&str>) -> Result<Vec<FileId>, Fault> {
         Ok(Vec::new())
     }
 
-    fn let_go_of_pages(&self, _: &DatasetName, _: &[PathBuf]) -> Result<Vec<PathBuf>, Fault> {
+    fn let_go_of_pages(&self, _: &DatasetName, _: &[FileId]) -> Result<Vec<PathBuf>, Fault> {
         Ok(Vec::new())
     }
 
@@ -343,14 +346,21 @@ impl Engine for Memory {
     }
 
     fn flush(&self, at: &Path) -> Result<(), Fault> {
-        match self.pool().topmost(at) {
-            Some(_) => Ok(()),
-            None => Err(Errno::NOENT.into()),
-        }
+        let mut pool = self.pool();
+        let guid = pool.topmost(at).ok_or(Errno::NOENT)?.dataset;
+        pool.write_back(guid);
+        Ok(())
     }
 
-    fn replay(&self, dataset: &DatasetName) -> Result<(), Fault> {
-        self.pool().dataset(dataset.as_str()).map(|_| ())
+    fn write_back(&self, dataset: &DatasetName) -> Result<(), Fault> {
+        let mut pool = self.pool();
+        let guid = pool.dataset(dataset.as_str())?.guid;
+        pool.write_back(guid);
+        Ok(())
+    }
+
+    fn renew_deletions(&self, _: &DatasetName) -> Result<bool, Fault> {
+        Ok(true)
     }
 
     fn set_ownership(&self, at: &Path, _: &Ids) -> Result<(), Fault> {

@@ -170,8 +170,14 @@ impl Backend for InMemory {
         let txg = pool.tick();
         let dataset = pool.datasets.values_mut().find(|dataset| dataset.guid == guid)?;
         if let Some((file, value)) = write {
-            dataset.content.insert(file.to_owned(), value);
-            dataset.written = txg;
+            // Every other one by a memory mapping, where the kernel has not written the page yet.
+            let pages = value % 2 == 0;
+            let into = if pages { &mut dataset.pages } else { &mut dataset.content };
+            into.insert(file.to_owned(), value);
+            if !pages {
+                dataset.pages.remove(file);
+                dataset.written = txg;
+            }
         }
         Some(guid)
     }
@@ -179,7 +185,7 @@ impl Backend for InMemory {
     fn read(&self, path: &Path) -> Option<Content> {
         let pool = self.memory.pool();
         let guid = pool.topmost(path)?.dataset;
-        pool.datasets.values().find(|d| d.guid == guid).map(|dataset| dataset.content.clone())
+        pool.datasets.values().find(|d| d.guid == guid).map(Dataset::seen)
     }
 
     fn touch(&self, path: &Path) {
@@ -229,7 +235,7 @@ impl Backend for InMemory {
                 mountpoint: text(dataset, "mountpoint"),
                 note: text(dataset, NOTE).and_then(|note| note.parse().ok()).unwrap_or(0),
                 gated: !dataset.own.keys().all(foreign),
-                content: Some(dataset.content.clone()),
+                content: Some(dataset.seen()),
                 snapshots: snapshots.map(|s| (s.leaf.clone(), Some(s.content.clone()))).collect(),
             };
             (name.clone(), seen)
