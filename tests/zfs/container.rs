@@ -2,16 +2,19 @@
 //! all is done by plain calls.
 
 use std::fs;
+use std::os::unix::fs::FileExt;
 use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
 use zfs_txn::{
-    CommitError, Condition, DatasetName, OnConflict, Outcome, Strategy, Transaction, Zfs,
+    CommitError, Condition, Conflict, DatasetName, OnConflict, Outcome, Strategy, Transaction, Zfs,
 };
 
+use crate::memory::map_once;
 use crate::support::{Scene, again, amount, assert_passed, mounts_of, race};
+use crate::test_mapping::Mapping;
 use crate::test_pool::figures;
 use crate::test_write::write;
 
@@ -187,6 +190,52 @@ fn root_of_a_container_gets_conflicts() {
         zfs(&["destroy", "-r", &kept.name]);
         let swept = inside.zfs.sweep(&inside.dataset).unwrap();
         assert!(swept.unfinished.is_empty(), "{swept:?}");
+    }
+    inside.end();
+}
+
+/// I1: no file can be opened by its number in a container, and none is read as old all the same; by
+/// whatever name it has, and in whatever directory.
+#[test]
+fn a_file_that_was_mapped_in_a_container_is_read_as_new() {
+    let Ok(dataset) = std::env::var(DATASET) else {
+        return in_container("container::a_file_that_was_mapped_in_a_container_is_read_as_new");
+    };
+    let inside = Inside::new(&dataset);
+    let target = inside.target("t");
+    let path = path_of(&target);
+    let change = |root: &Path, name: &str| {
+        let file = fs::File::options().write(true).open(root.join(name)).unwrap();
+        file.write_all_at(&[b'n'; 3_000], 140_000).unwrap();
+    };
+    for name in ["a", "b", "c"] {
+        fs::create_dir(path.join(name)).unwrap();
+        fs::write(path.join(name).join("f"), [b'o'; 150_000]).unwrap();
+    }
+    fs::hard_link(path.join("a/f"), path.join("b/link")).unwrap();
+    rustix::fs::sync();
+    fs::remove_file(path.join("b/link")).unwrap();
+    for name in ["a/f", "b/f"] {
+        map_once(&path.join(name));
+    }
+    let mapping = Mapping::read_only(&path.join("c/f"));
+    mapping.touch();
+    let transaction = inside.begin(&target, Strategy::InPlace);
+    let root = transaction.path().to_owned();
+    fs::rename(root.join("b"), root.join("renamed")).unwrap();
+    for name in ["a/f", "renamed/f", "c/f"] {
+        change(&root, name);
+    }
+    let error = transaction.commit().unwrap_err();
+    let CommitError::Conflict { conflict, transaction } = error else { panic!("{error}") };
+    assert_eq!(conflict, Conflict::InUse { target, path: "c/f".to_owned() });
+    assert_eq!(fs::read(path.join("a/f")).unwrap(), [b'o'; 150_000]);
+    drop(mapping);
+    let receipt = transaction.commit().unwrap();
+    assert!(receipt.leftovers.is_empty() && receipt.stale.is_empty(), "{receipt:?}");
+    for name in ["a/f", "renamed/f", "c/f"] {
+        let now = fs::read(path.join(name)).unwrap();
+        assert_eq!((now[0], &now[140_000..143_000]), (b'o', &[b'n'; 3_000][..]), "{name} is old");
     }
     inside.end();
 }

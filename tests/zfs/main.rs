@@ -16,13 +16,18 @@ mod held;
 mod in_place;
 mod in_place_content;
 mod intent_log;
+mod mapped;
+mod memory;
 mod mounts;
+mod pages;
 mod process;
 mod random;
 mod recovery;
 mod resume;
 mod rollback;
 mod support;
+#[path = "../../src/ffi/test_mapping.rs"]
+mod test_mapping;
 #[path = "../../src/test_pool.rs"]
 mod test_pool;
 #[path = "../../src/test_write.rs"]

@@ -49,7 +49,7 @@ impl Volume {
 }
 
 /// The volume's block device, by what OpenZFS's own tool says of each one.
-fn device_of(volume: &str) -> PathBuf {
+pub fn device_of(volume: &str) -> PathBuf {
     let shows = |path: &PathBuf| {
         let said = Command::new("/usr/lib/udev/zvol_id").arg(path).output().unwrap();
         String::from_utf8_lossy(&said.stdout).trim() == volume
