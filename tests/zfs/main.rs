@@ -12,6 +12,7 @@ mod container;
 mod endurance;
 mod errors;
 mod fence;
+mod forks;
 mod held;
 mod in_place;
 mod in_place_content;
@@ -25,7 +26,10 @@ mod random;
 mod recovery;
 mod resume;
 mod rollback;
+mod sent;
 mod support;
+#[path = "../../src/ffi/test_forks.rs"]
+mod test_forks;
 #[path = "../../src/ffi/test_mapping.rs"]
 mod test_mapping;
 #[path = "../../src/test_pool.rs"]

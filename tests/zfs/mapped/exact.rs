@@ -192,7 +192,8 @@ fn nameless(root: &Path, count: usize) -> Vec<File> {
     (0..count).map(one).collect()
 }
 
-/// Each act in the target of a transaction, by each strategy.
+/// Each act in the target of a transaction: one that is no change by each strategy, and the others, which
+/// are many, by one or the other.
 fn told_apart(acts: &[&[Act]], options: &[&str]) {
     let _no_flusher = NoFlusher::new();
     let scene = Scene::new();
@@ -200,6 +201,9 @@ fn told_apart(acts: &[&[Act]], options: &[&str]) {
     let mut wrong = Vec::new();
     for strategy in STRATEGIES {
         for (number, act) in acts.iter().copied().flatten().enumerate() {
+            if act.changes && (number % 2 == 0) != (strategy == STRATEGIES[0]) {
+                continue;
+            }
             let name = format!("{strategy:?}-{number}");
             let target = scene.dataset(&name, &[&times[..], options].concat());
             let root = scene.mounted_at(&target).unwrap();
@@ -306,10 +310,9 @@ fn a_quota_that_others_set_is_not_lost() {
     let scene = Scene::new();
     let mut wrong = Vec::new();
     for strategy in STRATEGIES {
-        for (number, quota) in
-            ["userquota@1234", "groupquota@5678", "projectobjquota@42"].into_iter().enumerate()
-        {
-            for before in [None, Some("1G")] {
+        let quotas = ["userquota@1234", "groupquota@5678", "projectobjquota@42"];
+        for (number, quota) in quotas.into_iter().enumerate() {
+            for before in [None, Some("1G")].into_iter().skip(number % 2) {
                 let name = format!("{strategy:?}-{number}-{}", before.is_some());
                 let target = scene.dataset(&name, &[]);
                 let set = |value: &str| {
