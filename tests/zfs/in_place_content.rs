@@ -1,12 +1,15 @@
 //! What content a commit in place carries: all of it, by each kind of stream.
 
 mod edits;
+mod random;
 mod tree;
+mod ways;
 
 use std::fs;
 
-use zfs_txn::{DatasetName, OnConflict, Strategy};
+use zfs_txn::{OnConflict, Strategy};
 
+use crate::memory::remount;
 use crate::support::Scene;
 use edits::EDITS;
 use tree::{assert_same, tree};
@@ -69,11 +72,6 @@ fn all_is_carried(scene: &Scene, parent: &str, options: &[&str]) {
         assert_same(&format!("{name} mounted anew"), &expected, &tree(&path));
         assert_eq!(projects, self::projects(scene, &path));
     }
-}
-
-fn remount(scene: &Scene, target: &DatasetName) {
-    scene.pool.zfs(&["unmount", target.as_str()]);
-    scene.pool.zfs(&["mount", target.as_str()]);
 }
 
 /// The project that each file belongs to.

@@ -156,13 +156,13 @@ pub struct Elsewhere {
 }
 
 impl Elsewhere {
-    /// Mounts a dataset whose mount point is `legacy` there.
+    /// Mounts a dataset there, for the first time or once more.
     pub fn mount(scene: &Scene, target: &DatasetName) -> Self {
         let path = scene.pool.directory().join("elsewhere");
         fs::create_dir_all(&path).unwrap();
         // Mounts of other tests' pools would be kept busy.
-        let script = "umount -a -l -t zfs && mount -t zfs \"$0\" \"$1\" && echo ready && \
-                      exec sleep 1000";
+        let script = "umount -a -l -t zfs; mount -t zfs -o zfsutil \"$0\" \"$1\" 2>/dev/null || \
+                      mount -t zfs \"$0\" \"$1\" && echo ready && exec sleep 1000";
         let mut child = Command::new("unshare")
             .args(["--mount", "--propagation", "private", "sh", "-c", script, target.as_str()])
             .arg(&path)

@@ -14,6 +14,8 @@ use std::time::{Duration, Instant};
 
 use zfs_txn::{CommitError, Conflict, DatasetName, OnConflict, Receipt, Strategy, Transaction};
 
+pub use long::Deep;
+
 use crate::memory::{Elsewhere, map_once, map_once_of};
 use crate::support::{Identity, Scene, State, again, assert_passed};
 use crate::test_mapping::{Interruptions, Mapping};

@@ -2,9 +2,10 @@
 
 use std::collections::BTreeMap;
 use std::fs::{self, File};
+use std::os::fd::AsRawFd;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{FileExt, MetadataExt};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use rustix::fs::{SeekFrom, lgetxattr, llistxattr, seek};
 
@@ -16,7 +17,7 @@ const LARGE: u64 = 64 << 20;
 
 pub fn tree(top: &Path) -> Tree {
     let mut tree = Tree::new();
-    look(top, top, &mut tree);
+    look(top, &[], &mut tree);
     tree
 }
 
@@ -37,7 +38,9 @@ pub fn assert_same(what: &str, expected: &Tree, found: &Tree) {
     assert!(differences.is_empty(), "{what}: the trees differ:\n{}", differences.join("\n"));
 }
 
-fn look(top: &Path, path: &Path, tree: &mut Tree) {
+/// `key` is the path below the top; `path` leads there by the descriptor of the directory above, as the
+/// whole of it may be longer than the kernel takes.
+fn look(path: &Path, key: &[u8], tree: &mut Tree) {
     let meta = fs::symlink_metadata(path).unwrap();
     let mut seen = format!(
         "inode {} mode {:o} owner {}:{} links {} device {} size {} modified {}.{} changed {}.{}",
@@ -66,11 +69,14 @@ fn look(top: &Path, path: &Path, tree: &mut Tree) {
         seen += &format!(" {name} of {} bytes", value.len());
         content.extend(value);
     }
-    let relative = path.strip_prefix(top).unwrap();
-    tree.insert(relative.as_os_str().as_bytes().to_vec(), (seen, content));
+    tree.insert(key.to_vec(), (seen, content));
     if meta.is_dir() {
-        for entry in fs::read_dir(path).unwrap() {
-            look(top, &entry.unwrap().path(), tree);
+        let directory = File::open(path).unwrap();
+        let entered = PathBuf::from(format!("/proc/self/fd/{}", directory.as_raw_fd()));
+        for entry in fs::read_dir(&entered).unwrap() {
+            let name = entry.unwrap().file_name();
+            let separator: &[u8] = if key.is_empty() { b"" } else { b"/" };
+            look(&entered.join(&name), &[key, separator, name.as_bytes()].concat(), tree);
         }
     }
 }
