@@ -166,6 +166,44 @@ fn what_is_stored_elsewhere_before_begin_is_in_the_workspace_and_stays() {
     scene.end();
 }
 
+/// The owner of a transaction may store as well: by a mapping that is gone, or one that stays.
+#[test]
+fn what_is_stored_in_the_workspace_is_committed() {
+    let _no_flusher = NoFlusher::new();
+    let scene = Scene::new();
+    in_each_way(|strategy, on_conflict| {
+        let target = scene.dataset(&format!("{strategy:?}-{on_conflict:?}"), &[]);
+        let path = scene.mounted_at(&target).unwrap();
+        prepare(&path);
+        fs::write(path.join("held"), vec![1; 2 * PAGE]).unwrap();
+        rustix::fs::sync();
+        let builder = scene.zfs.transaction(&target).strategy(strategy).on_conflict(on_conflict);
+        let transaction = builder.snapshot("v1").begin().unwrap();
+        store_all(transaction.path());
+        let (held, file) = opened(&transaction.path().join("held"));
+        store_by(&held, &file, PAGE, &[7; 100]);
+        drop(file);
+        // In place, a workspace in which something is mapped is left for a moment.
+        let receipt = commit(transaction)?;
+        drop(held);
+        let look = |root: &Path| {
+            stored(root)?;
+            ensure!(has(&root.join("held"), PAGE, 100, 7), "held is not as it was stored");
+            Ok(())
+        };
+        look(&path).map_err(|error| format!("after the commit, {error}"))?;
+        let snapshot = receipt.final_snapshot.unwrap();
+        look_at(&scene, snapshot.name.as_str(), look)
+            .map_err(|error| format!("in the snapshot, {error}"))?;
+        remount(&scene, &target);
+        look(&path).map_err(|error| format!("mounted anew, {error}"))?;
+        let swept = scene.zfs.sweep(&target).unwrap();
+        ensure!(swept.unfinished.is_empty(), "{swept:?}");
+        Ok(())
+    });
+    scene.end();
+}
+
 /// Whoever has the file mapped still, until this is dropped.
 type Who = Option<Box<dyn Any>>;
 

@@ -12,6 +12,7 @@ use std::os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
+use rustix::fs::XattrFlags;
 use zfs_txn::{CommitError, Conflict, DatasetName, OnConflict, Receipt, Strategy, Transaction};
 
 pub use long::Deep;
@@ -82,6 +83,58 @@ fn read_as_new(
         assert!(content(file) == expected, "{name}: old content by a descriptor");
     }
     (scene, target)
+}
+
+/// However a filesystem has its files described: with attributes beside or in files of their own, lists,
+/// projects, in large descriptions, encrypted, and as before SA.
+#[test]
+fn files_are_read_as_new_however_they_are_described() {
+    let scene = Scene::new();
+    let key = scene.pool.directory().join("key");
+    fs::write(&key, "a passphrase").unwrap();
+    let location = format!("keylocation=file://{}", key.display());
+    let kinds: [&[&str]; 5] = [
+        &["xattr=sa", "acltype=posix", "dnodesize=auto", "recordsize=1M"],
+        &["xattr=dir", "recordsize=16K", "compression=off"],
+        &["encryption=on", "keyformat=passphrase", &location, "xattr=sa"],
+        &["version=4", "xattr=dir"],
+        &["dedup=on", "checksum=sha256", "compression=zstd", "atime=on"],
+    ];
+    let mut old = Vec::new();
+    for (number, options) in kinds.into_iter().enumerate() {
+        let options: Vec<&str> = options.iter().flat_map(|option| ["-o", option]).collect();
+        let target = scene.dataset(&format!("t{number}"), &options);
+        let path = scene.mounted_at(&target).unwrap();
+        let names = ["plain", "small", "large", "project", "owner", "linked"];
+        names.iter().for_each(|name| create(&path.join(name)));
+        let set = |name: &str, value: &[u8]| {
+            let name = path.join(name);
+            rustix::fs::lsetxattr(name, "user.name", value, XattrFlags::empty()).unwrap();
+        };
+        set("small", b"value");
+        set("large", &[7; 30_000]);
+        if number != 3 {
+            let project = path.join("project").display().to_string();
+            scene.pool.zfs(&["project", "-s", "-p", "42", &project]);
+        }
+        std::os::unix::fs::chown(path.join("owner"), Some(4_000_000_000), Some(70_000)).unwrap();
+        fs::hard_link(path.join("linked"), path.join("link")).unwrap();
+        fs::remove_file(path.join("link")).unwrap();
+        scene.pool.zpool(&["sync", scene.pool.name()]);
+        let mut held = names.map(|name| File::open(path.join(name)).unwrap());
+        held.iter().for_each(map_once_of);
+        let transaction = begin(&scene, &target);
+        names.iter().for_each(|name| change(&transaction.path().join(name)));
+        let expected = names.map(|name| fs::read(transaction.path().join(name)).unwrap());
+        assert_clean(&transaction.commit().unwrap());
+        for ((name, expected), file) in names.iter().zip(&expected).zip(&mut held) {
+            if fs::read(path.join(name)).unwrap() != *expected || content(file) != *expected {
+                old.push(format!("{name} with {options:?}"));
+            }
+        }
+    }
+    assert!(old.is_empty(), "old content:\n{}", old.join("\n"));
+    scene.end();
 }
 
 /// Package stores and backups are trees of links: the link by which a file was last known may be gone.
