@@ -6,12 +6,17 @@
 #![allow(dead_code, unreachable_pub, reason = "not every includer uses every method")]
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a fixture that fails, fails the test")]
 
-use std::ffi::{c_int, c_long, c_void};
+use std::ffi::{c_int, c_long, c_ulong, c_void};
 use std::fs::File;
 use std::io;
+use std::marker::PhantomData;
 use std::os::fd::{AsFd, AsRawFd};
 use std::path::Path;
 use std::ptr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread::{JoinHandle, sleep, spawn};
+use std::time::Duration;
 
 use rustix::mm::{MapFlags, ProtFlags, mmap, munmap};
 
@@ -19,6 +24,8 @@ unsafe extern "C" {
     fn syscall(number: c_long, ...) -> c_long;
     fn signal(signal: c_int, handler: extern "C" fn(c_int)) -> *const c_void;
     fn siginterrupt(signal: c_int, interrupts: c_int) -> c_int;
+    fn pthread_self() -> c_ulong;
+    fn pthread_kill(thread: c_ulong, signal: c_int) -> c_int;
     fn setitimer(which: c_int, new: *const Interval, old: *mut Interval) -> c_int;
 }
 
@@ -128,25 +135,41 @@ struct Interval {
     value: [c_long; 2],
 }
 
-/// A timer that interrupts this process's threads with signals, until it is dropped. For a process that
-/// has one such timer alone.
+/// Signals that interrupt this process by a timer, as profilers have one, and the calling thread in
+/// particular, until this is dropped. For a process that has one of these at a time.
 #[derive(Debug)]
-pub struct Interruptions(());
+pub struct Interruptions {
+    done: Arc<AtomicBool>,
+    sender: Option<JoinHandle<()>>,
+    /// It stays in its thread, which has to be there for as long as it gets signals.
+    stays: PhantomData<*const ()>,
+}
 
 impl Interruptions {
     /// A signal each so many microseconds, after which system calls are not restarted.
-    pub fn every(microseconds: i32) -> Self {
+    pub fn every(microseconds: u32) -> Self {
         extern "C" fn ignore(_: c_int) {}
         // SAFETY: the handler does nothing, so it may run at any moment.
         let before = unsafe { signal(SIGALRM, ignore) };
         assert_ne!(before.addr(), usize::MAX, "signal: {}", io::Error::last_os_error());
         // SAFETY: changes what the signal does to system calls, and touches no memory.
         assert_eq!(unsafe { siginterrupt(SIGALRM, 1) }, 0);
+        // SAFETY: has no conditions.
+        let me = unsafe { pthread_self() };
+        let done = Arc::new(AtomicBool::new(false));
+        let ends = Arc::clone(&done);
+        let sender = spawn(move || {
+            while !ends.load(Ordering::Relaxed) {
+                // SAFETY: that thread is there: it waits for this one before it goes on.
+                assert_eq!(unsafe { pthread_kill(me, SIGALRM) }, 0);
+                sleep(Duration::from_micros(microseconds.into()));
+            }
+        });
         Self::set(microseconds);
-        Self(())
+        Self { done, sender: Some(sender), stays: PhantomData }
     }
 
-    fn set(microseconds: i32) {
+    fn set(microseconds: u32) {
         let time = [0, c_long::from(microseconds)];
         let new = Interval { interval: time, value: time };
         // SAFETY: reads one interval, and writes none where it is given no place.
@@ -157,5 +180,7 @@ impl Interruptions {
 impl Drop for Interruptions {
     fn drop(&mut self) {
         Self::set(0);
+        self.done.store(true, Ordering::Relaxed);
+        self.sender.take().map(JoinHandle::join);
     }
 }

@@ -266,7 +266,7 @@ fn a_sparse_file_of_a_terabyte_is_read_as_new_and_takes_no_longer() {
     };
     let (small, large) = (time(1 << 20), time(LENGTH));
     figures(&format!("a sparse file of 1 MiB: {small:?}, of 1 TiB: {large:?}"));
-    assert!(large < 3 * small + Duration::from_secs(3), "{small:?}, but {large:?}");
+    assert!(large < 3 * small + Duration::from_secs(10), "{small:?}, but {large:?}");
 }
 
 /// Nothing of what others have written, and a reader has cached, is read after it was replaced.
