@@ -10,6 +10,7 @@ use std::fs::{self, File, Permissions};
 use std::io::{Read, Seek, SeekFrom, Write};
 use std::os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use rustix::fs::XattrFlags;
@@ -18,7 +19,7 @@ use zfs_txn::{CommitError, Conflict, DatasetName, OnConflict, Receipt, Strategy,
 pub use long::Deep;
 
 use crate::memory::{Elsewhere, map_once, map_once_of};
-use crate::support::{Identity, Scene, State, again, assert_passed};
+use crate::support::{Identity, Scene, State, again, amount, assert_passed};
 use crate::test_mapping::{Interruptions, Mapping};
 use crate::test_pool::figures;
 
@@ -489,6 +490,61 @@ fn a_file_that_is_mapped_elsewhere_is_not_changed() {
     assert_clean(&transaction.commit().unwrap());
     assert_eq!(fs::read(&path).unwrap()[SIZE - 3_000..], [b'n'; 3_000]);
     drop(elsewhere);
+    scene.end();
+}
+
+/// Somebody maps a file, reads it and lets go of it, again and again, also between the moment when its pages
+/// are let go of and the one when the content changes: it is read as new, or the receipt names it.
+#[test]
+fn a_file_that_is_mapped_again_and_again_is_read_as_new_or_named() {
+    let rounds = amount("ZFS_TXN_MAPPERS", 5);
+    let scene = Scene::new();
+    let target = scene.dataset("t", &[]);
+    let path = scene.mounted_at(&target).unwrap().join("mapped");
+    create(&path);
+    let (mut refused, mut named) = (0, 0);
+    for round in 0..rounds {
+        let transaction = begin(&scene, &target);
+        let expected = vec![b'0' + (round % 10) as u8; SIZE];
+        let file = File::options().write(true).open(transaction.path().join("mapped")).unwrap();
+        file.write_all_at(&expected, 0).unwrap();
+        drop(file);
+        let before = fs::read(&path).unwrap();
+        let done = AtomicBool::new(false);
+        let result = std::thread::scope(|scope| {
+            scope.spawn(|| {
+                while !done.load(Ordering::Relaxed) {
+                    Mapping::read_only(&path).touch();
+                    std::thread::sleep(Duration::from_millis(2));
+                }
+            });
+            let result = transaction.commit();
+            done.store(true, Ordering::Relaxed);
+            result
+        });
+        let now = fs::read(&path).unwrap();
+        match result {
+            Ok(receipt) if receipt.stale.is_empty() => {
+                assert!(now == expected, "round {round}: it is old, and not named");
+            }
+            Ok(receipt) => {
+                assert_eq!(receipt.stale, [PathBuf::from("mapped")]);
+                named += 1;
+                // Nobody has it mapped any more.
+                crate::memory::remount(&scene, &target);
+                assert!(fs::read(&path).unwrap() == expected, "round {round}: it is another");
+            }
+            Err(CommitError::Conflict { conflict, transaction }) => {
+                let in_use = Conflict::InUse { target: target.clone(), path: "mapped".to_owned() };
+                assert_eq!(conflict, in_use);
+                assert!(now == before, "round {round}: it has changed");
+                transaction.rollback().unwrap();
+                refused += 1;
+            }
+            Err(error) => panic!("round {round}: {error}"),
+        }
+    }
+    figures(&format!("{rounds} commits under mappers: {refused} refused, {named} files named"));
     scene.end();
 }
 
