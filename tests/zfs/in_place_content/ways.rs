@@ -100,7 +100,6 @@ fn carried(scene: &Scene, seed: u64, way: Way) -> usize {
         Way::Replacing => (Strategy::InPlace, OnConflict::Overwrite),
         _ => (Strategy::InPlace, OnConflict::Fail),
     };
-    if std::env::var_os("ZFS_TXN_TMP_SYNC").is_some() {
         rustix::fs::sync();
     }
     let builder = scene.zfs.transaction(&target).strategy(strategy).on_conflict(on_conflict);
