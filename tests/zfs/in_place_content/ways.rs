@@ -75,8 +75,13 @@ impl Readers {
                 (_, Some(now)) => found.as_ref() == Ok(now),
                 (_, None) => found == Err(EIO),
             };
-            let found = found.map(|bytes| bytes.len());
-            assert!(same, "{what}: a reader of inode {inode} sees something else: {found:?}");
+            let old = found == *before;
+            let lengths = [found.map(|bytes| bytes.len()).ok(), now.get(inode).map(Vec::len)];
+            assert!(
+                same,
+                "{what}: a reader of inode {inode} sees something else; as before: {old}, length as \
+                 seen and expected: {lengths:?}"
+            );
         }
     }
 }
