@@ -105,8 +105,6 @@ fn carried(scene: &Scene, seed: u64, way: Way) -> usize {
         Way::Replacing => (Strategy::InPlace, OnConflict::Overwrite),
         _ => (Strategy::InPlace, OnConflict::Fail),
     };
-        rustix::fs::sync();
-    }
     let builder = scene.zfs.transaction(&target).strategy(strategy).on_conflict(on_conflict);
     let transaction = builder.begin().unwrap();
     let root = transaction.path();
