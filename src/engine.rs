@@ -230,6 +230,10 @@ pub(crate) struct Settings {
     pub(crate) encryption_root: bool,
     /// Whether it is a volume to which `snapdev=visible` applies, inherited or not.
     pub(crate) snapshot_devices: bool,
+    /// Whether it is a volume to which `volmode=none` applies, inherited or not.
+    pub(crate) no_device: bool,
+    /// Whether a receive into it can be resumed (`receive_resume_token`), or goes on and could be.
+    pub(crate) partly_received: bool,
     /// False where it is encrypted and its key is not loaded.
     pub(crate) key_loaded: bool,
     /// Whether it belongs to a container (`zoned=on`, inherited or not), and not to this process's.

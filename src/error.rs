@@ -5,6 +5,7 @@ use std::fmt;
 use crate::errno::Errno;
 use crate::name::{DatasetName, NameError, TransactionId};
 use crate::receipt::{Leftover, Receipt};
+use crate::refusal::Refusal;
 use crate::txn::{Step, Transaction};
 
 /// Why [`Zfs::open`](crate::Zfs::open) or [`Zfs::confined_to`](crate::Zfs::confined_to) failed.
@@ -153,7 +154,7 @@ pub enum BeginError {
     },
     /// The target is a volume, which can be changed in place alone
     /// ([`Strategy::InPlace`](crate::Strategy::InPlace)), or its parent is one.
-    #[error("{name} is a volume: it can only be changed in place, and has nothing below it")]
+    #[error("{name} {}", Refusal::Volume)]
     Volume {
         /// Its name.
         name: DatasetName,
@@ -173,15 +174,19 @@ pub enum BeginError {
     /// The target is a volume whose snapshots get devices. When something opens such a volume at the
     /// moment in which a change is received into it, OpenZFS before 2.4 comes to a deadlock
     /// (`zvol_open` and `dmu_recv_end`, by `zvol_state_lock`).
-    #[error("{target} has snapdev=visible, with which a receive can deadlock: set it to hidden")]
+    #[error("{target} {}", Refusal::SnapshotDevices)]
     SnapshotDevices {
         /// The target.
         target: DatasetName,
     },
+    /// The target is a volume with `volmode=none`, which has no block device to write to.
+    #[error("{target} {}", Refusal::NoDevice)]
+    NoDevice {
+        /// The target.
+        target: DatasetName,
+    },
     /// The target has child datasets, which a promote commit would leave behind.
-    #[error(
-        "{target} has {count} child datasets, which would not move along: they must be elsewhere"
-    )]
+    #[error("{target} {}", Refusal::HasChildren { count: *count })]
     HasChildren {
         /// The target.
         target: DatasetName,
@@ -189,13 +194,21 @@ pub enum BeginError {
         count: u64,
     },
     /// The target has `readonly=on`, so a workspace of it could not be written.
-    #[error("{target} has readonly=on: set it to off for as long as it is changed")]
+    #[error("{target} {}", Refusal::ReadOnly)]
     ReadOnly {
         /// The target.
         target: DatasetName,
     },
+    /// The target has a receive that was interrupted and can be resumed, or one that goes on at this
+    /// moment and could be (`zfs receive -s`). Resume that receive, or drop what was received with
+    /// `zfs receive -A`.
+    #[error("{target} {}", Refusal::PartlyReceived)]
+    PartlyReceived {
+        /// The target.
+        target: DatasetName,
+    },
     /// The target has `zoned=on`: it belongs to a container or jail, and this process is not in one.
-    #[error("{target} has zoned=on: it is a container's, which alone may change it")]
+    #[error("{target} {}", Refusal::Zoned)]
     Zoned {
         /// The target.
         target: DatasetName,
@@ -212,7 +225,7 @@ pub enum BeginError {
         reason: String,
     },
     /// The target's encryption key is not loaded.
-    #[error("the encryption key of {target} is not loaded: `zfs load-key` it")]
+    #[error("{target} {}", Refusal::KeyNotLoaded)]
     KeyNotLoaded {
         /// The target.
         target: DatasetName,
@@ -220,10 +233,7 @@ pub enum BeginError {
     /// The target is its own encryption root. A promote hands the root to the workspace, but not
     /// the loaded key (`dsl_dataset_promote_crypt_sync`): the next commit or mount would need it
     /// again.
-    #[error(
-        "{target} is its own encryption root, and would come out of the commit with its key \
-         unloaded: let it inherit its parent's key (`zfs change-key -i`)"
-    )]
+    #[error("{target} {}", Refusal::EncryptionRoot)]
     EncryptionRoot {
         /// The target.
         target: DatasetName,
@@ -318,6 +328,16 @@ pub enum Conflict {
     SettingsChanged {
         /// The target.
         target: DatasetName,
+    },
+    /// The target has come into a state that begin would have refused. No commit overrides that.
+    ///
+    /// Of an init transaction, it is the parent that has.
+    #[error("since this transaction began, things have changed: {target} {refusal}")]
+    Refused {
+        /// The target, or the parent.
+        target: DatasetName,
+        /// Which state.
+        refusal: Refusal,
     },
     /// Another transaction is committing in place. If its process lives, it comes to its end by itself;
     /// else [`Zfs::recover`](crate::Zfs::recover) finishes it.

@@ -58,6 +58,9 @@ const WRITE_RECORD: &str = on_known!("program/write_record.lua");
 /// `ZFS_KEYSTATUS_UNAVAILABLE`.
 const KEY_UNAVAILABLE: u64 = 1;
 
+/// `ZFS_VOLMODE_NONE`.
+const VOLMODE_NONE: u64 = 3;
+
 /// For programs that list snapshots: ten times the default instructions, enough for some 100,000.
 const LARGE: ProgramLimits = ProgramLimits { instructions: 100_000_000, memory: 32 << 20 };
 
@@ -322,6 +325,10 @@ impl Engine for Kernel {
             // Filesystems have the property for the volumes below them.
             snapshot_devices: number(props.view(), "snapdev") == Some(1)
                 && props.list("volsize").is_ok(),
+            no_device: number(props.view(), "volmode") == Some(VOLMODE_NONE)
+                && props.list("volsize").is_ok(),
+            // Has no source, as it can't be set; of an incremental receive, it is the hidden clone's.
+            partly_received: props.contains("receive_resume_token"),
             key_loaded: number(props.view(), "keystatus") != Some(KEY_UNAVAILABLE),
             zoned,
             permissions,

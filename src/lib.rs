@@ -60,6 +60,7 @@ mod ownership;
 mod patience;
 mod receipt;
 mod recovery;
+mod refusal;
 mod stream;
 #[cfg(test)]
 mod test_pool;
@@ -85,6 +86,7 @@ pub use receipt::{
     ElsewhereMount, Guid, Keeps, Leftover, OnConflict, Progress, Receipt, Snapshot, Strategy,
 };
 pub use recovery::{Condition, Finished, Outcome, Pending, Recovery, Unfinished};
+pub use refusal::Refusal;
 pub use txn::{Kind, Step, Transaction};
 pub use zfs::{TransactionBuilder, Zfs};
 

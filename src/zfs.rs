@@ -10,11 +10,12 @@ use crate::engine::{Engine, Facts, Fault, MARK, PropertyValue, Scope, Settings};
 use crate::errno::Errno;
 use crate::error::{BeginError, OpenError, RecoverError, ResumeError, StepError};
 use crate::kernel::Kernel;
-use crate::name::{DatasetName, TransactionId};
+use crate::name::{DatasetName, SnapshotName, TransactionId};
 use crate::owner::{Lease, Owner};
 use crate::ownership::{Ids, Ownership};
 use crate::receipt::{OnConflict, Strategy};
 use crate::recovery::{Condition, Pending, Recovery};
+use crate::refusal::{Role, refusal};
 use crate::txn::Transaction;
 use crate::txn::journal::{Fence, Record, State};
 use crate::txn::layout::Layout;
@@ -443,16 +444,9 @@ impl TransactionBuilder<'_> {
         })
     }
 
-    /// The settings of a dataset, if what is cloned from it or created below it can be written.
-    fn writable_settings(&self, name: &DatasetName) -> Result<Settings, BeginError> {
+    fn settings(&self, name: &DatasetName) -> Result<Settings, BeginError> {
         let settings = self.zfs.engine.settings(name);
-        let settings = settings.map_err(|fault| look_failed(name.as_str(), fault))?;
-        let target = name.clone();
-        match settings {
-            Settings { key_loaded: false, .. } => Err(BeginError::KeyNotLoaded { target }),
-            Settings { readonly: true, .. } => Err(BeginError::ReadOnly { target }),
-            settings => Ok(settings),
-        }
+        settings.map_err(|fault| look_failed(name.as_str(), fault))
     }
 
     fn update(
@@ -466,49 +460,34 @@ impl TransactionBuilder<'_> {
             return Err(BeginError::PoolRoot { target });
         }
         let in_place = self.strategy == Strategy::InPlace;
-        if facts.volume && !in_place {
-            return Err(BeginError::Volume { name: target });
-        }
-        if facts.volume && self.fence {
+        if facts.volume && in_place && self.fence {
             return Err(BeginError::FenceOfVolume { target });
         }
-        if facts.volume && ownership.is_some() {
+        if facts.volume && in_place && ownership.is_some() {
             return Err(BeginError::OwnershipOfVolume { target });
-        }
-        if facts.children > 0 && !in_place {
-            return Err(BeginError::HasChildren { target, count: facts.children });
         }
         if self.mountpoint.is_some() {
             return Err(BeginError::MountpointOfExisting { target });
         }
-        let mut settings = self.writable_settings(&target)?;
+        let mut settings = self.settings(&target)?;
         if settings.own(GATE_OF_PLAIN_CALLS).is_some() {
             // It may be the gate of a commit that is not concluded yet.
             self.finish_interrupted()?;
-            settings = self.writable_settings(&target)?;
-        }
-        if settings.snapshot_devices {
-            return Err(BeginError::SnapshotDevices { target });
+            settings = self.settings(&target)?;
         }
         if settings.zoned {
             // Perhaps by a commit that opens the gate at this moment.
             self.finish_interrupted()?;
-            return Err(BeginError::Zoned { target });
-        }
-        if settings.encryption_root && !in_place {
-            return Err(BeginError::EncryptionRoot { target });
         }
         let leaf = self.final_snapshot.as_deref();
+        let taken = self.taken_snapshot(leaf)?;
+        let role = Role::Target { strategy: self.strategy, fenced: false, taken: taken.as_ref() };
+        if let Some(refusal) = refusal(facts, &settings, role) {
+            return Err(refusal.at_begin(target));
+        }
         let longest = self.zfs.engine.longest_snapshot(&target);
         let longest = longest.map_err(|fault| look_failed(target.as_str(), fault))?;
         let layout = Layout::new(&target, id, leaf, Vec::new(), longest)?;
-        if let Some(leaf) = leaf {
-            let name = target.snapshot(leaf)?;
-            let found = self.zfs.engine.facts(name.as_str());
-            if found.map_err(|fault| look_failed(name.as_str(), fault))?.is_some() {
-                return Err(BeginError::SnapshotExists { name });
-            }
-        }
         let own = settings.own("mountpoint").is_some();
         let ignored = settings.own(Gate::ignore()).is_some();
         // What never gets the target's name never claims its mount point.
@@ -555,6 +534,15 @@ impl TransactionBuilder<'_> {
         })
     }
 
+    /// The snapshot that has the final snapshot's name already.
+    fn taken_snapshot(&self, leaf: Option<&str>) -> Result<Option<SnapshotName>, BeginError> {
+        let Some(leaf) = leaf else { return Ok(None) };
+        let name = self.target.snapshot(leaf)?;
+        let found = self.zfs.engine.facts(name.as_str());
+        let found = found.map_err(|fault| look_failed(name.as_str(), fault))?;
+        Ok(found.map(|_| name))
+    }
+
     /// What both kinds of transaction put on record.
     fn record(
         &self,
@@ -592,10 +580,9 @@ impl TransactionBuilder<'_> {
         let (ancestor, missing_parents) = self.nearest_ancestor()?;
         let facts = self.facts(&ancestor)?;
         let facts = facts.ok_or_else(|| BeginError::NoParent { parent: ancestor.clone() })?;
-        if facts.volume {
-            return Err(BeginError::Volume { name: ancestor });
+        if let Some(refusal) = refusal(&facts, &self.settings(&ancestor)?, Role::Parent) {
+            return Err(refusal.at_begin(ancestor));
         }
-        self.writable_settings(&ancestor)?;
         if let (Some(parent), false) = (missing_parents.last(), self.create_parents) {
             return Err(BeginError::NoParent { parent: parent.clone() });
         }

@@ -66,9 +66,6 @@ impl Stage {
     /// Takes the snapshot to be sent if the target is as it was; access times alone are told apart by
     /// comparing.
     pub(super) fn stage_change(&mut self) -> Result<(), Stop> {
-        // An earlier attempt may have met a conflict that is gone.
-        self.overridden.clear();
-        self.difference = Difference::Nothing;
         for _ in 0..=LOOKS {
             let staged = self.try_to_stage();
             match staged.map_err(|fault| self.stopped(Step::StageChange, fault))? {
@@ -240,6 +237,12 @@ impl Stage {
                 (Errno::TXTBSY, _) => self.look_again(Step::Receive)?,
                 // Another receive into it is not at its end.
                 (Errno::BUSY, Some(wait)) => {
+                    // Or one that can be resumed, for which no waiting is enough.
+                    match self.refused() {
+                        Ok(Some(conflict)) => return Err(self.given_up(conflict)),
+                        Ok(None) => {}
+                        Err(fault) => return Err(self.stopped(Step::Receive, fault)),
+                    }
                     std::thread::sleep(std::time::Duration::from_millis(wait));
                 }
                 (Errno::INVAL, _) if !self.overridden.is_empty() => {

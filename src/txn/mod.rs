@@ -4,6 +4,7 @@
 //! recorded as [`journal`] says, judged by [`aftermath`] and finished by [`recover`].
 
 pub(crate) mod aftermath;
+mod anew;
 mod in_place;
 pub(crate) mod journal;
 pub(crate) mod layout;
@@ -163,7 +164,8 @@ impl Transaction {
         let mut done = Vec::new();
         // From here on, a panic must not roll back what may be half committed.
         self.open = false;
-        if let Err(stop) = self.stage.run(&steps, &mut done) {
+        let ready = self.stage.start_afresh();
+        if let Err(stop) = ready.and_then(|()| self.stage.run(&steps, &mut done)) {
             return Err(self.give_up(stop, &done));
         }
         self.settle()
@@ -285,8 +287,12 @@ impl Transaction {
         let span = tracing::info_span!("rollback", target = %self.target(), id = %self.id());
         let _entered = span.enter();
         self.open = false;
-        let done = self.stage.order.plan.begin.clone();
-        let errors = self.stage.undo(&done);
+        let mut done = self.stage.order.plan.begin.clone();
+        // A commit may have failed to destroy it. The record stays as long as it is there.
+        let mut errors: Vec<StepError> =
+            self.stage.finish(Step::DestroyLook).err().into_iter().collect();
+        done.retain(|step| errors.is_empty() || *step != Step::TakeBase);
+        errors.extend(self.stage.undo(&done));
         if errors.is_empty() {
             return Ok(());
         }

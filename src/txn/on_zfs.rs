@@ -1,6 +1,7 @@
 //! Faults injected at each verb of the engine, on real ZFS.
 
 mod cut_short;
+mod meanwhile;
 
 use std::collections::VecDeque;
 use std::fmt;

@@ -37,6 +37,7 @@ impl Stage {
         let guid = match error.step {
             Step::DestroyBase => self.guids.base,
             Step::DestroyFinal => self.guids.final_snapshot,
+            Step::DestroyLook => self.look,
             Step::DestroyWorkspace => self.guids.workspace,
             Step::DestroyParent(level) => self.guids.parents.get(level).copied().flatten(),
             Step::UnmountWorkspace => None,

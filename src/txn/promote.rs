@@ -36,27 +36,15 @@ impl Stage {
             return Err(Stop::Conflict(conflict));
         }
         let conflict = match self.order.is_in_place() {
-            // Its settings, snapshots and children stay; what was written is found when the change
-            // is staged.
-            true => self.or_replaced(self.conflict_in_place()),
+            // Its other settings, its snapshots and children stay; what was written is found when the
+            // change is staged.
+            true => self.or_replaced(self.look_anew(&target).map(Result::err)),
             false => self.conflict(&target, base.as_str()),
         };
         match conflict.map_err(|fault| fail(self, fault))? {
             None => Ok(()),
             Some(conflict) => self.unless_overridden(conflict),
         }
-    }
-
-    /// In place, only another dataset is a conflict, and what makes a receive a danger.
-    fn conflict_in_place(&self) -> Result<Option<Conflict>, Fault> {
-        let target = self.order.layout.target.clone();
-        Ok(match self.is_target()? {
-            false => Some(self.replaced()),
-            true if self.engine.settings(&target)?.snapshot_devices => {
-                Some(Conflict::SettingsChanged { target })
-            }
-            true => None,
-        })
     }
 
     /// Takes note of a conflict that the caller has asked to override; what is overridden stays
@@ -110,26 +98,19 @@ impl Stage {
     }
 
     fn conflict_if_there(&self, at: &DatasetName, base: &str) -> Result<Option<Conflict>, Fault> {
-        let target = || self.order.layout.target.clone();
-        let facts = match self.engine.facts(at.as_str())? {
-            Some(facts) if Some(facts.guid) == self.order.record.target_guid => facts,
-            _ => return Ok(Some(self.replaced())),
+        let settings = match self.look_anew(at)? {
+            Ok(settings) => settings,
+            Err(conflict) => return Ok(Some(conflict)),
         };
-        if facts.children > 0 {
-            let count = facts.children;
-            return Ok(Some(Conflict::ChildrenAppeared { target: target(), count }));
-        }
         let newer = self.engine.snapshots_since(at, base)?;
         if let Some(snapshot) = newer.into_iter().find(|name| !is_of_a_transaction(name)) {
             return Ok(Some(Conflict::NewerSnapshot { snapshot }));
         }
         let record = &self.order.record;
-        let settings = self.engine.settings(at)?.without_pin(record.pin.as_deref());
-        let settings = settings.without_fence(record.fence);
-        match self.order.record.settings == Some(settings.fingerprint()) {
-            true => Ok(None),
-            false => Ok(Some(Conflict::SettingsChanged { target: target() })),
-        }
+        let settings = settings.without_pin(record.pin.as_deref()).without_fence(record.fence);
+        let target = self.order.layout.target.clone();
+        let as_at_begin = record.settings == Some(settings.fingerprint());
+        Ok((!as_at_begin).then_some(Conflict::SettingsChanged { target }))
     }
 
     /// Promotes the workspace and records that, if the target is still the head that it was cloned
@@ -326,8 +307,12 @@ impl Stage {
         let renamed = self.rename(&target, &predecessor, self.order.record.target_guid);
         renamed.map_err(|fault| fail(self, fault))?;
         let base = format!("{workspace}@{}", base.leaf());
-        let conflict = self.conflict(&predecessor, &base).map_err(|fault| fail(self, fault))?;
-        let Some(conflict) = conflict else { return Ok(()) };
+        // First, because it would be told as a key that is not loaded otherwise.
+        let found = match self.has_own_root(&workspace) {
+            Ok(None) => self.conflict(&predecessor, &base),
+            rooted => rooted,
+        };
+        let Some(conflict) = found.map_err(|fault| fail(self, fault))? else { return Ok(()) };
         self.unless_overridden(conflict).or_else(|stop| {
             let back = self.engine.rename(&predecessor, &target);
             back.map_err(|fault| fail(self, fault))?;
@@ -519,8 +504,9 @@ impl Stage {
     pub(super) fn fence(&mut self) -> Result<(), Stop> {
         let target = &self.order.layout.target;
         let fail = |fault| Stop::Failed(self.error(Step::Fence, fault));
-        if self.engine.settings(target).map_err(fail)?.readonly {
-            return Err(Stop::Conflict(Conflict::SettingsChanged { target: target.clone() }));
+        // What says `readonly=on` from now on is the fence.
+        if let Some(conflict) = self.refused().map_err(fail)? {
+            return Err(Stop::Conflict(conflict));
         }
         if Some(self.guid_of(target.as_str()).map_err(fail)?) != self.order.record.target_guid {
             return Err(Stop::Conflict(self.replaced()));

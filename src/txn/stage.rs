@@ -135,6 +135,48 @@ impl Stage {
         }
     }
 
+    /// Begins another attempt to commit: nothing of an earlier one counts any more, and the target must
+    /// not be what begin would have refused.
+    pub(super) fn start_afresh(&mut self) -> Result<(), Stop> {
+        // An earlier attempt could not destroy it. It must not be taken for one of this attempt, before
+        // which something may have been written.
+        let target = self.order.layout.target.clone();
+        let destroyed = self.destroy_look(&target);
+        destroyed.map_err(|fault| Stop::Failed(self.error(Step::DestroyLook, fault)))?;
+        // Each field is named, so that a new one has to be thought of.
+        let Self {
+            // What the transaction is, and what begin has made.
+            order: _,
+            engine: _,
+            base_at: _,
+            device: _,
+            on_progress: _,
+            guids: Guids { workspace: _, base: _, parents: _, final_snapshot },
+            // What an attempt has found and done.
+            look: _,
+            prepared,
+            changed,
+            difference,
+            stale,
+            fenced,
+            overridden,
+            mounted,
+            gap,
+            kept,
+        } = self;
+        *final_snapshot = None;
+        (*changed, *gap, *fenced) = (None, None, false);
+        *difference = Difference::Nothing;
+        prepared.clear();
+        stale.clear();
+        overridden.clear();
+        mounted.clear();
+        kept.clear();
+        let refused =
+            self.refused().map_err(|fault| Stop::Failed(self.error(Step::Look, fault)))?;
+        refused.map_or(Ok(()), |conflict| Err(Stop::Conflict(conflict)))
+    }
+
     /// What a step is about, for errors.
     fn subject(&self, step: Step) -> String {
         let layout = &self.order.layout;
@@ -147,6 +189,7 @@ impl Stage {
                 self.order.ancestor.as_ref().map(|(name, _)| name.to_string()).unwrap_or_default()
             }
             Step::DestroyBase => self.base_at.clone().unwrap_or_else(|| layout.base.to_string()),
+            Step::DestroyLook => format!("{}@{}", layout.target, self.id().look_leaf()),
             Step::TakeFinal | Step::StageChange | Step::DestroyFinal => {
                 match self.order.final_leaf() {
                     Some(leaf) => format!("{}@{leaf}", layout.workspace),
@@ -168,7 +211,6 @@ impl Stage {
             | Step::Conclude
             | Step::PinMountpoint
             | Step::UnpinMountpoint
-            | Step::DestroyLook
             | Step::DropMounts
             | Step::PromoteBack
             | Step::RenameBack => layout.target.to_string(),

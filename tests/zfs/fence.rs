@@ -6,7 +6,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use zfs_txn::{CommitError, Conflict, DatasetName, Errno, Keeps, Step, Strategy, Transaction};
+use zfs_txn::{
+    CommitError, Conflict, DatasetName, Errno, Keeps, Refusal, Step, Strategy, Transaction,
+};
 
 use crate::support::{Identity, Scene, State};
 
@@ -116,7 +118,8 @@ fn readonly_that_was_set_meanwhile_is_a_conflict_and_stays() {
         scene.pool.zfs(&["set", "readonly=on", target.as_str()]);
         let error = transaction.commit().unwrap_err();
         let CommitError::Conflict { conflict, transaction } = error else { panic!("{error}") };
-        assert!(matches!(conflict, Conflict::SettingsChanged { .. }), "{conflict}");
+        let refusal = Refusal::ReadOnly;
+        assert_eq!(conflict, Conflict::Refused { target: target.clone(), refusal });
         assert_eq!(scene.property(&target, "readonly"), ("on".into(), "local".into()));
         drop(transaction);
         assert_eq!(scene.property(&target, "readonly"), ("on".into(), "local".into()));

@@ -18,6 +18,7 @@ mod in_place;
 mod in_place_content;
 mod intent_log;
 mod mapped;
+mod meanwhile;
 mod memory;
 mod mounts;
 mod pages;

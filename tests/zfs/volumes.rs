@@ -9,8 +9,8 @@ use std::thread::sleep;
 use std::time::Duration;
 
 use zfs_txn::{
-    BeginError, CommitError, Conflict, DatasetName, Keeps, OnConflict, Ownership, Strategy,
-    Transaction, TransactionBuilder, Zfs,
+    BeginError, CommitError, Conflict, DatasetName, Keeps, OnConflict, Ownership, Refusal,
+    Strategy, Transaction, TransactionBuilder, Zfs,
 };
 
 use crate::support::{Identity, Scene, State, again};
@@ -241,7 +241,38 @@ fn what_is_not_for_volumes_is_refused_at_begin() {
     volume.scene.pool.zfs(&["create", "-V", "1M", "-o", "volmode=none", hidden.as_str()]);
     let builder = volume.scene.zfs.transaction(&hidden).strategy(Strategy::InPlace);
     let error = builder.begin().unwrap_err();
-    assert!(error.to_string().contains("volmode"), "{error}");
+    assert!(matches!(error, BeginError::NoDevice { .. }), "{error}");
+    volume.scene.end();
+}
+
+/// What begin would refuse is met by the commit; a size that was set is a write like others.
+#[test]
+fn settings_of_a_volume_changed_meanwhile_are_a_conflict() {
+    let volume = Volume::new(&[]);
+    let (pool, target) = (&volume.scene.pool, &volume.target);
+    let mut transaction = volume.builder().on_conflict(OnConflict::Overwrite).begin().unwrap();
+    write(transaction.path(), 0, b'a');
+    for (setting, refusal) in
+        [("snapdev=visible", Refusal::SnapshotDevices), ("volmode=none", Refusal::NoDevice)]
+    {
+        pool.zfs(&["set", setting, target.as_str()]);
+        let error = transaction.commit().unwrap_err();
+        let CommitError::Conflict { conflict, transaction: back } = error else {
+            panic!("{error}")
+        };
+        assert_eq!(conflict, Conflict::Refused { target: target.clone(), refusal });
+        let (property, _) = setting.split_once('=').unwrap();
+        pool.zfs(&["inherit", property, target.as_str()]);
+        transaction = *back;
+    }
+    device_of(target.as_str());
+    transaction.commit().unwrap();
+    let transaction = volume.begin();
+    pool.zfs(&["set", "volsize=128M", target.as_str()]);
+    let error = transaction.commit().unwrap_err();
+    let CommitError::Conflict { conflict, transaction } = error else { panic!("{error}") };
+    assert_eq!(conflict, Conflict::Modified { target: target.clone() });
+    drop(transaction);
     volume.scene.end();
 }
 

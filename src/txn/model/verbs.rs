@@ -56,6 +56,8 @@ impl Engine for Memory {
             readonly: false,
             encryption_root: false,
             snapshot_devices: false,
+            no_device: false,
+            partly_received: false,
             key_loaded: true,
             zoned: pool.zoned(name),
             claim: pool.claim(name),
