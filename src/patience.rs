@@ -1,20 +1,82 @@
 //! Waiting for what is busy for a moment only.
 
+use std::cell::Cell;
 use std::thread::sleep;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// How long to wait for readers that are about to close a file, for another's receive, or for another
 /// mount: in steps that double, 2 s in all.
 const BUSY_WAITS_MS: [u64; 11] = [1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024];
 
+thread_local! {
+    /// How much longer this thread may wait in all; `None`: as long as each call likes.
+    static LEFT: Cell<Option<Duration>> = const { Cell::new(None) };
+}
+
+/// As long as this is there, all waiting of this thread comes out of one budget.
+///
+/// Each call is made once in any case, and does not count; what counts is all that follows until it is
+/// busy no more: the pauses, and the calls that are made again, which take a txg each.
+#[derive(Debug)]
+pub(crate) struct Budget {
+    before: Option<Duration>,
+}
+
+impl Budget {
+    pub(crate) fn of(whole: Duration) -> Self {
+        Self { before: LEFT.replace(Some(whole)) }
+    }
+}
+
+impl Drop for Budget {
+    fn drop(&mut self) {
+        LEFT.set(self.before);
+    }
+}
+
 /// Calls again for a while, as long as the result says busy.
 pub(crate) fn patiently<T>(mut call: impl FnMut() -> T, busy: impl Fn(&T) -> bool) -> T {
-    for wait in BUSY_WAITS_MS {
-        let result = call();
-        if !busy(&result) {
-            return result;
+    let mut result = call();
+    let (begun, budget) = (Instant::now(), LEFT.get());
+    for wait in BUSY_WAITS_MS.map(Duration::from_millis) {
+        let left = budget.map_or(wait, |budget| budget.saturating_sub(begun.elapsed()));
+        if !busy(&result) || left.is_zero() {
+            break;
         }
-        sleep(Duration::from_millis(wait));
+        // So the last call comes when the budget is used up, and not before.
+        sleep(wait.min(left));
+        result = call();
     }
-    call()
+    LEFT.set(budget.map(|budget| budget.saturating_sub(begun.elapsed())));
+    result
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn all_waiting_comes_out_of_one_budget() {
+        let begun = Instant::now();
+        let budget = Budget::of(Duration::from_millis(300));
+        let mut calls = [0; 5];
+        for calls in &mut calls {
+            patiently(|| *calls += 1, |()| true);
+        }
+        drop(budget);
+        assert!(calls[0] > 2, "{calls:?}");
+        assert_eq!(calls[1..], [1; 4]);
+        let took = begun.elapsed();
+        assert!(took >= Duration::from_millis(300) && took < Duration::from_secs(2), "{took:?}");
+        assert_eq!(LEFT.get(), None);
+    }
+
+    #[test]
+    fn what_is_busy_for_a_moment_is_waited_for_within_the_budget() {
+        let _budget = Budget::of(Duration::from_secs(2));
+        let begun = Instant::now();
+        let free = patiently(|| begun.elapsed() > Duration::from_millis(200), |free| !free);
+        assert!(free);
+        assert!(LEFT.get().is_some_and(|left| !left.is_zero()));
+    }
 }

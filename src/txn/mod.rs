@@ -26,6 +26,7 @@ mod on_zfs;
 use std::ops::ControlFlow;
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 
 pub use plan::{Kind, Step};
 
@@ -33,10 +34,14 @@ use crate::engine::Engine;
 use crate::error::{BeginError, CommitError, DetachError, RollbackError, StepError};
 use crate::name::{DatasetName, TransactionId};
 use crate::owner::Lease;
+use crate::patience::Budget;
 use crate::receipt::{Leftover, Progress, Receipt};
 use in_place::OnProgress;
 use journal::State;
 use stage::{Order, Stage, Stop};
+
+/// How long a commit waits in all, once the change is visible, for what keeps it from cleaning up.
+const SETTLE: Duration = Duration::from_secs(1);
 
 /// A change to one dataset that is not visible yet.
 ///
@@ -136,7 +141,9 @@ impl Transaction {
     /// target in this mount namespace is replaced, with the options and the propagation it had. A
     /// lookup of the mount point finds the old content or the new at every moment, on Linux 6.5 and
     /// later; [`Receipt::gap`] says so, or how long there was neither. Files that are open in the old
-    /// content stay readable until they are closed, and keep the old content as a leftover. So do
+    /// content stay readable until they are closed, and keep the old content as a leftover if they are
+    /// still open after a second: for no longer than that, in all, does a commit wait for what could as
+    /// well be removed later. So do
     /// mounts in other mount namespaces, named in [`Receipt::mounted_elsewhere`], and what was written
     /// to the target after the check: it is found, kept, and named in [`Receipt::leftovers`].
     ///
@@ -198,6 +205,8 @@ impl Transaction {
 
     /// Everything after the commit point. A step that fails doesn't stop those after it.
     fn settle(&mut self) -> Result<Receipt, CommitError> {
+        // What is still in use then is left, and named: the caller is not to wait for others.
+        let _budget = Budget::of(SETTLE);
         let steps = self.stage.order.plan.settle.clone();
         let mut errors: Vec<StepError> = Vec::new();
         for step in steps {
