@@ -15,8 +15,8 @@ thread_local! {
 
 /// As long as this is there, all waiting of this thread comes out of one budget.
 ///
-/// Each call is made once in any case, and does not count; what counts is all that follows until it is
-/// busy no more: the pauses, and the calls that are made again, which take a txg each.
+/// The first time that something is called costs nothing, and is never left out. What follows as long as it is
+/// busy is waiting: the pauses, and the calls that are made again, which take a txg each.
 #[derive(Debug)]
 pub(crate) struct Budget {
     before: Option<Duration>,

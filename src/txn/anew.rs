@@ -10,8 +10,8 @@ use crate::txn::plan::Kind;
 use crate::txn::stage::{Stage, snapshot_of};
 
 impl Stage {
-    /// What begin would refuse by now, of the target or, for an init, of the dataset above it; `None`
-    /// also where the target is gone or replaced, which later steps find.
+    /// What begin would refuse by now: of the target, or of the dataset above it where the target is to be
+    /// created. A target that is gone or replaced is found by later steps.
     pub(super) fn refused(&self) -> Result<Option<Conflict>, Fault> {
         let target = &self.order.layout.target;
         let found = match self.order.record.kind {
@@ -25,11 +25,11 @@ impl Stage {
         }
     }
 
-    /// Looks at the old target once more, under the name `at`: its settings, or why they don't matter.
+    /// Looks at the old target once more, under the name `at`: its settings, or the conflict.
     pub(super) fn look_anew(&self, at: &DatasetName) -> Result<Result<Settings, Conflict>, Fault> {
         let settings = self.engine.settings(at)?;
-        // Asked last: what says so is the one that the settings are of, for no dataset gets a name back
-        // that another commit has given away.
+        // The guid is asked for last. Another commit that takes the name away never gives it back, so the
+        // settings are those of the dataset with this guid.
         let facts = match self.engine.facts(at.as_str())? {
             Some(facts) if Some(facts.guid) == self.order.record.target_guid => facts,
             _ => return Ok(Err(self.replaced())),

@@ -307,7 +307,7 @@ impl Stage {
         let renamed = self.rename(&target, &predecessor, self.order.record.target_guid);
         renamed.map_err(|fault| fail(self, fault))?;
         let base = format!("{workspace}@{}", base.leaf());
-        // First, because it would be told as a key that is not loaded otherwise.
+        // The first question, because such a target's key is no longer loaded: the second would say that.
         let found = match self.has_own_root(&workspace) {
             Ok(None) => self.conflict(&predecessor, &base),
             rooted => rooted,

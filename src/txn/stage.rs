@@ -138,12 +138,12 @@ impl Stage {
     /// Begins another attempt to commit: nothing of an earlier one counts any more, and the target must
     /// not be what begin would have refused.
     pub(super) fn start_afresh(&mut self) -> Result<(), Stop> {
-        // An earlier attempt could not destroy it. It must not be taken for one of this attempt, before
-        // which something may have been written.
+        // An earlier attempt may have failed to destroy it. It must not stand for the base in this one:
+        // what was written before it was taken would be lost.
         let target = self.order.layout.target.clone();
         let destroyed = self.destroy_look(&target);
         destroyed.map_err(|fault| Stop::Failed(self.error(Step::DestroyLook, fault)))?;
-        // Each field is named, so that a new one has to be thought of.
+        // Each field is named, so that nobody adds one without a thought about this.
         let Self {
             // What the transaction is, and what begin has made.
             order: _,
