@@ -86,7 +86,8 @@ pub(crate) enum Promoted {
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Conclusion<'a> {
     pub(crate) target: Known<'a>,
-    /// Properties of the target to be cleared.
+    /// Properties of the target to be cleared. With them go those that have had tools leave the workspace
+    /// alone: the predecessor's own values come back.
     pub(crate) gate: &'a [String],
     /// Datasets that have the user property [`MARK`] of this transaction.
     pub(crate) marked: &'a [&'a DatasetName],
@@ -240,6 +241,8 @@ pub(crate) struct Settings {
     pub(crate) zoned: bool,
     /// The path at which a boot mounts it, without an alternate root of the pool.
     pub(crate) claim: Option<String>,
+    /// Properties that apply, inherited or not, by which a tool knows which of its snapshots to take.
+    pub(crate) named_for_tools: Vec<String>,
     /// The permissions delegated on the dataset itself, packed; `None` where there are none.
     pub(crate) permissions: Option<Vec<u8>>,
 }
@@ -397,6 +400,8 @@ pub(crate) trait Engine: Send + Sync + fmt::Debug {
     fn longest_snapshot(&self, dataset: &DatasetName) -> Result<usize, Fault>;
     /// Snapshots of `dataset` that are newer than the snapshot `base`, by full name.
     fn snapshots_since(&self, dataset: &DatasetName, base: &str) -> Result<Vec<String>, Fault>;
+    /// The full names of a dataset's snapshots and bookmarks; none where it isn't there.
+    fn snapshots_and_bookmarks(&self, dataset: &DatasetName) -> Result<Vec<String>, Fault>;
     /// The snapshot with this last part of its name and this guid, in any child of `parent`.
     fn find_snapshot(
         &self,
@@ -461,6 +466,11 @@ pub(crate) trait Engine: Send + Sync + fmt::Debug {
         guid: Guid,
         origin: Option<Guid>,
     ) -> Result<bool, Fault>;
+    /// Destroys snapshots of one dataset by name, all or none; names those that can't be. What is gone
+    /// is no failure.
+    fn destroy_snapshots(&self, names: &[String]) -> Result<(), Fault>;
+    /// The same for bookmarks.
+    fn destroy_bookmarks(&self, names: &[String]) -> Result<(), Fault>;
     /// Clears properties of its own.
     fn inherit(&self, name: &DatasetName, guid: Guid, properties: &[&str]) -> Result<(), Fault>;
     fn set_mountpoint(&self, name: &DatasetName, value: &str) -> Result<(), Fault>;

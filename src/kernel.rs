@@ -29,6 +29,7 @@ use crate::patience::patiently;
 use crate::receipt::{ElsewhereMount, Guid};
 use crate::stream::difference::{changed_files, has_content};
 use crate::stream::passage::FileId;
+use crate::tools;
 use crate::transfer::{self, Route};
 use crate::txn::journal::Fence;
 use crate::txn::plan::GATE_OF_PLAIN_CALLS;
@@ -285,11 +286,15 @@ impl Engine for Kernel {
     fn settings(&self, dataset: &DatasetName) -> Result<Settings, Fault> {
         let props = self.libzfs.props(dataset.as_str())?;
         let mut own_properties = Vec::new();
+        let mut named_for_tools = Vec::new();
         for pair in props.iter() {
             let (name, value) = pair?;
             let Value::List(attributes) = value else {
                 continue;
             };
+            if tools::is_named(name) {
+                named_for_tools.push(name.to_owned());
+            }
             let source = attributes.str("source").unwrap_or_default();
             // A received value counts as the dataset's own: a clone can't be given it as received.
             let own = source == dataset.as_str() || source == "$recvd";
@@ -331,6 +336,7 @@ impl Engine for Kernel {
             partly_received: props.contains("receive_resume_token"),
             key_loaded: number(props.view(), "keystatus") != Some(KEY_UNAVAILABLE),
             zoned,
+            named_for_tools,
             permissions,
         })
     }
@@ -352,6 +358,19 @@ impl Engine for Kernel {
             (position, _) => Err(Fault::from(NvError::Missing { name: position.to_owned() })),
         });
         names.collect()
+    }
+
+    fn snapshots_and_bookmarks(&self, dataset: &DatasetName) -> Result<Vec<String>, Fault> {
+        let calls = Plain { lzc: self.lzc, libzfs: self.libzfs };
+        let found = calls.snapshots(dataset.as_str()).and_then(|mut found| {
+            let bookmarks = calls.bookmarks(dataset.as_str())?;
+            found.extend(bookmarks.into_iter().map(|leaf| format!("{dataset}#{leaf}")));
+            Ok(found)
+        });
+        match found {
+            Err(Fault { errno: Errno::NOENT, .. }) => Ok(Vec::new()),
+            found => found,
+        }
     }
 
     fn find_snapshot(
@@ -489,6 +508,13 @@ impl Engine for Kernel {
         let marked: Vec<&str> = marked.iter().map(|name| name.as_str()).collect();
         args.add_str_array("marked", &marked)?;
         args.add_str("mark", MARK)?;
+        let mut off = NvList::new()?;
+        for (tool, value) in tools::ALWAYS {
+            off.add_str(tool, value)?;
+        }
+        args.add_nvlist("tools", &off)?;
+        args.add_str_array("named_for_tools", &tools::NAMED)?;
+        args.add_str("named_off", tools::NAMED_OFF)?;
         args.add_str("carrier", carrier.0)?;
         args.add_i64("carrier_guid", lua_guid(carrier.1))?;
         args.add_str("property", property)?;
@@ -646,6 +672,16 @@ impl Engine for Kernel {
         })
     }
 
+    fn destroy_snapshots(&self, names: &[String]) -> Result<(), Fault> {
+        let list: Vec<&str> = names.iter().map(String::as_str).collect();
+        self.lzc.destroy_snaps(&list, false).map_err(in_the_way)
+    }
+
+    fn destroy_bookmarks(&self, names: &[String]) -> Result<(), Fault> {
+        let list: Vec<&str> = names.iter().map(String::as_str).collect();
+        Ok(self.lzc.destroy_bookmarks(&list)?)
+    }
+
     fn inherit(&self, name: &DatasetName, guid: Guid, properties: &[&str]) -> Result<(), Fault> {
         let there = match self.plain(name.as_str())? {
             Some(plain) => plain.inherit(name.as_str(), guid, properties)?,
@@ -758,6 +794,20 @@ impl Engine for Kernel {
     fn attach(&self, prepared: PreparedMount) -> Result<Attached, Fault> {
         mount::put(&prepared)
     }
+}
+
+/// What keeps snapshots from being destroyed, and what to do about it.
+fn in_the_way(error: LzcError) -> Fault {
+    let Some((_, errno)) = error.per_name.first().cloned() else { return error.into() };
+    let why = |(name, errno): &(String, Errno)| match *errno {
+        Errno::BUSY => format!(
+            "{name} is held or in use: `zfs holds {name}` says by which tag, `zfs release` ends that"
+        ),
+        Errno::EXIST => format!("{name} has a clone: `zfs get clones {name}`"),
+        errno => format!("{name}: {errno}"),
+    };
+    let detail = error.per_name.iter().map(why).collect::<Vec<_>>().join("; ");
+    Fault { errno, detail: Some(detail) }
 }
 
 fn not_the_one(name: &str, guid: Guid) -> Fault {

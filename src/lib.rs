@@ -66,6 +66,7 @@ mod stream;
 mod test_pool;
 #[cfg(test)]
 mod test_write;
+mod tools;
 mod transfer;
 mod tree;
 mod txn;

@@ -94,6 +94,10 @@ pub struct Receipt {
     /// root directory of one of them. Mounts to which this namespace passes its own on (shared
     /// mounts) are swapped along, and not among these.
     pub mounted_elsewhere: Vec<ElsewhereMount>,
+    /// Snapshots and bookmarks that others, or the caller, made of the workspace while the transaction
+    /// was open, by the names that they had: for example `zfs snapshot -r` of the dataset above. They had
+    /// content that was never committed, and are destroyed.
+    pub workspace_snapshots: Vec<String>,
     /// Conflicts that were overridden ([`OnConflict::Overwrite`]). What was overridden is kept, and
     /// named among the leftovers.
     pub overridden: Vec<Conflict>,

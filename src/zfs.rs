@@ -16,6 +16,7 @@ use crate::ownership::{Ids, Ownership};
 use crate::receipt::{OnConflict, Strategy};
 use crate::recovery::{Condition, Pending, Recovery};
 use crate::refusal::{Role, refusal};
+use crate::tools;
 use crate::txn::Transaction;
 use crate::txn::journal::{Fence, Record, State};
 use crate::txn::layout::Layout;
@@ -509,13 +510,15 @@ impl TransactionBuilder<'_> {
         };
         let own_readonly = settings.own("readonly").is_some();
         let fence = if own_readonly { Fence::Own } else { Fence::Inherited };
-        let properties = match self.strategy {
+        let mut properties: Vec<(String, PropertyValue)> = match self.strategy {
             Strategy::Promote => {
                 let own = settings.own.iter().filter(|(name, _)| !gate.properties.contains(name));
                 own.cloned().chain(gate.closed()).collect()
             }
             Strategy::InPlace => settings.for_editing(facts.volume),
         };
+        properties.retain(|(name, _)| tools::off(name).is_none());
+        properties.extend(tools::left_alone(&settings.named_for_tools));
         Ok(Order {
             record: Record {
                 target_guid: Some(facts.guid),
@@ -580,7 +583,8 @@ impl TransactionBuilder<'_> {
         let (ancestor, missing_parents) = self.nearest_ancestor()?;
         let facts = self.facts(&ancestor)?;
         let facts = facts.ok_or_else(|| BeginError::NoParent { parent: ancestor.clone() })?;
-        if let Some(refusal) = refusal(&facts, &self.settings(&ancestor)?, Role::Parent) {
+        let above = self.settings(&ancestor)?;
+        if let Some(refusal) = refusal(&facts, &above, Role::Parent) {
             return Err(refusal.at_begin(ancestor));
         }
         if let (Some(parent), false) = (missing_parents.last(), self.create_parents) {
@@ -611,7 +615,9 @@ impl TransactionBuilder<'_> {
         };
         let mark = (MARK.to_owned(), PropertyValue::Text(id.to_string()));
         let own = own.map(|path| ("mountpoint".to_owned(), PropertyValue::Text(path)));
-        let properties = own.into_iter().chain(gate.closed()).chain([mark]).collect();
+        let left_alone = tools::left_alone(&above.named_for_tools);
+        let properties = own.into_iter().chain(gate.closed()).chain([mark]).chain(left_alone);
+        let properties = properties.collect();
         Ok(Order {
             record: Record {
                 missing_parents: missing_parents.len(),

@@ -1,8 +1,9 @@
 -- The end of a commit, in one txg: destroys the predecessor if nothing was written to it, lets the
--- target claim its mount point, and removes the record. A predecessor that can't be destroyed gives
+-- target claim its mount point, has tools heed it as before, and removes the record. A predecessor that can't be destroyed gives
 -- up its claim instead, and the record stays with it.
 -- Arguments: target, target_guid, gate (a list of properties to clear), marked (a list of datasets),
--- mark (their property to clear), carrier, carrier_guid, property, committed (the record's value where
+-- mark (their property to clear), tools (a value by property), named_for_tools (prefixes of properties)
+-- and named_off (their value): what has had tools leave the workspace alone; carrier, carrier_guid, property, committed (the record's value where
 -- it stays); for an update predecessor, predecessor_guid, and, unless the predecessor is to be kept,
 -- since (a snapshot's full name) and since_guid.
 -- Returns a verdict: "replaced", "written" or "busy" (with errno: nothing was done), or "done", with
@@ -24,8 +25,27 @@ for _, property in ipairs(args["gate"]) do
     end
 end
 
+-- Whether this is what has had a tool leave the workspace alone.
+function keeps_away(property, value)
+    for _, prefix in ipairs(args["named_for_tools"]) do
+        if string.sub(property, 1, #prefix) == prefix then
+            return value == args["named_off"]
+        end
+    end
+    return value == args["tools"][property]
+end
+
 old = args["predecessor"]
 left = 0
+-- The target's own values, which the predecessor has had all the while.
+before = {}
+if is(old, args["predecessor_guid"]) then
+    for property, value, source in zfs.list.user_properties(old) do
+        if source == old or source == "$recvd" then
+            before[property] = value
+        end
+    end
+end
 if is(old, args["predecessor_guid"]) then
     if not args["since"] then
         left = zfs.sync.inherit(old, "mountpoint")
@@ -67,6 +87,19 @@ end
 
 for _, property in ipairs(args["gate"]) do
     zfs.sync.inherit(target, property)
+end
+closed = {}
+for property, value, source in zfs.list.user_properties(target) do
+    if source == target and keeps_away(property, value) then
+        closed[#closed + 1] = property
+    end
+end
+for _, property in ipairs(closed) do
+    if before[property] then
+        zfs.sync.set_prop(target, property, before[property])
+    else
+        zfs.sync.inherit(target, property)
+    end
 end
 for _, dataset in ipairs(args["marked"]) do
     if zfs.exists(dataset) then

@@ -1,5 +1,6 @@
 -- The end of a commit in place, in one txg: destroys the workspace and the snapshots that nobody
--- asked for, and with the base the record. If any of them can't be destroyed, the record stays.
+-- asked for, and with the base the record. If any of them can't be destroyed, the record stays; a
+-- workspace with bookmarks or children, or with a snapshot that is held or cloned, is left as a whole.
 -- Arguments: target, target_guid, workspace and workspace_guid (or none), snapshots (guids by name),
 -- base, base_guid, keeps (whether the record stays in any case), property, committed (its value then).
 -- Returns "replaced" (nothing was done), or the error number of what keeps the record (0: it is
@@ -21,14 +22,27 @@ if is(workspace, args["workspace_guid"]) then
     if not is(origin, args["base_guid"]) then
         return "replaced"
     end
+    -- What they count for in a feature of the pool would never be given back.
+    for _ in zfs.list.bookmarks(workspace) do
+        left = 17
+    end
+    for _ in zfs.list.children(workspace) do
+        left = 17
+    end
     snapshots = {}
     for snapshot in zfs.list.snapshots(workspace) do
-        snapshots[#snapshots + 1] = snapshot
-    end
-    for _, snapshot in ipairs(snapshots) do
-        errno = zfs.sync.destroy(snapshot)
+        errno = zfs.check.destroy(snapshot)
         if left == 0 then
             left = errno
+        end
+        snapshots[#snapshots + 1] = snapshot
+    end
+    if left == 0 then
+        for _, snapshot in ipairs(snapshots) do
+            errno = zfs.sync.destroy(snapshot)
+            if left == 0 then
+                left = errno
+            end
         end
     end
     if left == 0 then

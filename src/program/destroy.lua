@@ -1,9 +1,14 @@
 -- Behind known.lua: destroys the dataset or snapshot; where told, only if nothing was written to it
 -- since a snapshot. If that is a snapshot of its own, it is destroyed with it. All in one txg.
--- What has bookmarks is not destroyed then either: they are somebody's.
+-- A dataset with bookmarks is not destroyed either: they are somebody's.
 -- Arguments: optionally since (a snapshot's full name) and since_guid.
 -- Returns "written", "foreign" (since is another), or the error number of the destroy (0: done; 16,
 -- EBUSY, also for a snapshot that a receive needs at this moment).
+if not string.find(name, "@", 1, true) then
+    for _ in zfs.list.bookmarks(name) do
+        return 17
+    end
+end
 since = args["since"]
 if since then
     if not zfs.exists(since) then
@@ -12,9 +17,6 @@ if since then
     since_guid = zfs.get_prop(since, "guid")
     if since_guid ~= args["since_guid"] then
         return "foreign"
-    end
-    for _ in zfs.list.bookmarks(name) do
-        return 17
     end
     -- Zero is exact; other numbers are sums, in which one change may hide another.
     written = zfs.get_prop(name, "written@" .. since)

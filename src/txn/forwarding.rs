@@ -13,6 +13,7 @@ macro_rules! forward_to_kernel {
                 fn settings(dataset: &DatasetName) -> Settings;
                 fn longest_snapshot(dataset: &DatasetName) -> usize;
                 fn snapshots_since(dataset: &DatasetName, base: &str) -> Vec<String>;
+                fn snapshots_and_bookmarks(dataset: &DatasetName) -> Vec<String>;
                 fn find_snapshot(parent: &DatasetName, leaf: &str, guid: Guid) -> Option<String>;
                 fn difference(one: &SnapshotName, base: &SnapshotName) -> Difference;
                 fn places(dataset: &DatasetName) -> Vec<Place>;
@@ -52,6 +53,8 @@ macro_rules! forward_to_kernel {
                     guid: Guid,
                     origin: Option<Guid>
                 ) -> bool;
+                fn destroy_snapshots(names: &[String]) -> ();
+                fn destroy_bookmarks(names: &[String]) -> ();
                 fn inherit(name: &DatasetName, guid: Guid, properties: &[&str]) -> ();
                 fn set_mountpoint(name: &DatasetName, value: &str) -> ();
                 fn fence(name: &DatasetName) -> ();

@@ -18,6 +18,7 @@ use crate::stream::passage::FileId;
 use crate::transfer::Route;
 use crate::txn::journal::{Record, State, property};
 use crate::txn::layout::Layout;
+use crate::txn::others::{Final, is_kept};
 use crate::txn::plan::Step;
 use crate::txn::promote::LOOKS;
 use crate::txn::stage::{Stage, Stop, snapshot_of};
@@ -58,7 +59,7 @@ impl Stage {
     }
 
     /// The base by the name of a bookmark of the workspace.
-    fn bookmark(&self) -> String {
+    pub(super) fn bookmark(&self) -> String {
         let Layout { workspace, base, .. } = &self.order.layout;
         format!("{workspace}#{}", base.leaf())
     }
@@ -361,9 +362,15 @@ impl Stage {
         }
         record.state = if kept.is_some() { State::Kept } else { State::Committed };
         record.owner = None;
+        // What can't be cleared stays as a whole.
+        let in_the_way = match self.clear_workspace(Final::Stays) {
+            Err(fault) if is_kept(&fault) => Some(fault),
+            cleared => cleared.map(|()| None)?,
+        };
+        let to_destroy = self.guids.workspace.filter(|_| in_the_way.is_none());
         let end = InPlaceEnd {
             target: Known { name: &target, guid: target_guid },
-            workspace: self.guids.workspace.map(|guid| Known { name: &workspace, guid }),
+            workspace: to_destroy.map(|guid| Known { name: &workspace, guid }),
             snapshots: &snapshots,
             base: (&base, base_guid),
             keeps: kept.is_some(),
@@ -383,7 +390,10 @@ impl Stage {
                 self.kept.push(Leftover { name, guid, reason, keeps: Keeps::Changes });
                 "it has the record of this commit".to_owned()
             }
-            None => self.error(Step::Conclude, errno.into()).why(),
+            None => {
+                let fault = in_the_way.unwrap_or_else(|| errno.into());
+                self.error(Step::Conclude, fault).why()
+            }
         };
         let left = workspaces_and_snapshots(&workspace, self.guids.workspace, &snapshots);
         for (name, guid) in left.into_iter().chain([(base.clone(), base_guid)]) {

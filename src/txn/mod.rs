@@ -8,6 +8,7 @@ mod anew;
 mod in_place;
 pub(crate) mod journal;
 pub(crate) mod layout;
+mod others;
 mod outcome;
 pub(crate) mod plan;
 mod promote;
@@ -238,6 +239,7 @@ impl Transaction {
             stale: std::mem::take(&mut self.stage.stale),
             gap: self.stage.gap,
             mounted_elsewhere,
+            workspace_snapshots: std::mem::take(&mut self.stage.workspace_snapshots),
             overridden,
             leftovers,
         };

@@ -13,6 +13,7 @@ use crate::patience::patiently;
 use crate::receipt::Guid;
 use crate::txn::journal::{State, property};
 use crate::txn::layout::Layout;
+use crate::txn::others::Final;
 use crate::txn::outcome::HOLDS_CHANGES;
 use crate::txn::plan::{Kind, Step};
 use crate::txn::recover::cases;
@@ -129,6 +130,8 @@ impl Stage {
     fn promote_unchanged(&mut self) -> Result<(), Stop> {
         let target = self.order.layout.target.clone();
         let fail = |stage: &Self, fault| Stop::Failed(stage.error(Step::Promote, fault));
+        // What is taken from here on has what is committed.
+        self.clear_workspace(Final::Stays).map_err(|fault| fail(self, fault))?;
         let mut demand = !self.order.record.overwrite;
         for look in 0..=LOOKS {
             let since = match self.look {
@@ -338,6 +341,10 @@ impl Stage {
 
     /// The commit point.
     pub(super) fn rename_into_place(&mut self) -> Result<(), Stop> {
+        if self.order.record.kind == Kind::Init {
+            let cleared = self.clear_workspace(Final::Stays);
+            cleared.map_err(|fault| Stop::Failed(self.error(Step::RenameIntoPlace, fault)))?;
+        }
         let Layout { workspace, target, .. } = &self.order.layout;
         let fail = |fault| Stop::Failed(self.error(Step::RenameIntoPlace, fault));
         if self.order.record.kind == Kind::Init && self.is_taken_aside().map_err(fail)? {

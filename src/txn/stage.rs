@@ -18,6 +18,7 @@ use crate::stream::passage::FileId;
 use crate::txn::in_place::OnProgress;
 use crate::txn::journal::{Record, State, property};
 use crate::txn::layout::Layout;
+use crate::txn::others::Final;
 use crate::txn::plan::{Kind, Plan, Step};
 use crate::txn::promote::LOOKS;
 
@@ -108,6 +109,8 @@ pub(crate) struct Stage {
     pub(crate) mounted: Vec<PathBuf>,
     /// The longest time for which a mount point was bare.
     pub(crate) gap: Option<Duration>,
+    /// Snapshots and bookmarks that others, or the caller, made of the workspace, and that are gone.
+    pub(crate) workspace_snapshots: Vec<String>,
     /// What could not be removed after the commit point.
     pub(crate) kept: Vec<Leftover>,
 }
@@ -131,6 +134,7 @@ impl Stage {
             overridden: Vec::new(),
             mounted: Vec::new(),
             gap: None,
+            workspace_snapshots: Vec::new(),
             kept: Vec::new(),
         }
     }
@@ -470,15 +474,15 @@ impl Stage {
         self.engine.write_record((name.as_str(), *guid), &property, Some(&value), None)
     }
 
-    /// Destroys the workspace with the snapshots that the caller took in it; never after a promote,
-    /// which makes the target's snapshots its own.
-    fn destroy_workspace(&self) -> Result<(), Fault> {
-        let name = &self.order.layout.workspace;
+    /// Destroys the workspace with the snapshots that were taken in it; never after a promote, which
+    /// makes the target's snapshots its own. One that is held keeps all of it.
+    fn destroy_workspace(&mut self) -> Result<(), Fault> {
         let Some(guid) = self.guids.workspace else { return Ok(()) };
-        match self.engine.destroy_workspace(name, guid, self.guids.base) {
-            Ok(_) => Ok(()),
-            Err(fault) => self.gone(name.as_str()).ok_or(fault),
-        }
+        let cleared = self.clear_workspace(Final::Goes);
+        let name = &self.order.layout.workspace;
+        let destroyed = cleared
+            .and_then(|()| self.engine.destroy_workspace(name, guid, self.guids.base).map(drop));
+        destroyed.or_else(|fault| self.gone(name.as_str()).ok_or(fault))
     }
 
     /// Destroys a parent; one that is in use stays, and is no longer marked as made for this.

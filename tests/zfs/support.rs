@@ -169,8 +169,8 @@ pub enum Identity {
     Replaced,
 }
 
-/// Everything that an administrator could see of a pool: properties with their sources, holds,
-/// delegations, mounts with their options, and the content of each mounted filesystem.
+/// Everything that an administrator could see of a pool: its features, properties with their sources,
+/// holds, delegations, mounts with their options, and the content of each mounted filesystem.
 #[derive(Debug, PartialEq, Eq)]
 pub struct State(BTreeMap<String, String>);
 
@@ -208,6 +208,9 @@ impl State {
             if !skipped {
                 state.insert(format!("{name} {property}"), format!("{value} ({source})"));
             }
+        }
+        for (feature, value) in features(pool) {
+            state.insert(format!("{pool} {feature}"), value);
         }
         for name in scene.pool.zfs(&["list", "-Ho", "name", "-t", "snapshot", "-r", pool]).lines() {
             let holds = scene.pool.zfs(&["holds", "-H", name]);
@@ -255,6 +258,20 @@ impl State {
             .collect();
         assert!(differences.is_empty(), "the pool's state differs:\n{}", differences.join("\n"));
     }
+}
+
+/// The features of a pool, and whether each is in use.
+pub fn features(pool: &str) -> BTreeMap<String, String> {
+    // Blocks are freed, and livelists of destroyed clones worked off, in later txgs.
+    const IN_TIME: [&str; 2] = ["feature@async_destroy", "feature@livelist"];
+    let arguments = ["get", "-Hpo", "property,value", "all", pool];
+    let output = Command::new("zpool").args(arguments).output().unwrap();
+    assert!(output.status.success(), "{output:?}");
+    let text = String::from_utf8(output.stdout).unwrap();
+    let lines = text.lines().filter_map(|line| line.split_once('\t'));
+    let features =
+        lines.filter(|(name, _)| name.starts_with("feature@") && !IN_TIME.contains(name));
+    features.map(|(name, value)| (name.to_owned(), value.to_owned())).collect()
 }
 
 fn content(directory: &Path, key: &str, state: &mut BTreeMap<String, String>) {

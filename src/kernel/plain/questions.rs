@@ -226,12 +226,12 @@ impl Plain {
         }
     }
 
-    pub(super) fn snapshots(self, name: &str) -> Result<Vec<String>, Fault> {
+    pub(in crate::kernel) fn snapshots(self, name: &str) -> Result<Vec<String>, Fault> {
         Ok(self.libzfs.snapshots(name)?)
     }
 
     /// The last parts of the names of a dataset's bookmarks.
-    pub(super) fn bookmarks(self, name: &str) -> Result<Vec<String>, Fault> {
+    pub(in crate::kernel) fn bookmarks(self, name: &str) -> Result<Vec<String>, Fault> {
         let bookmarks = self.lzc.get_bookmarks(name, &[])?;
         let names = bookmarks.iter().map(|pair| pair.map(|(name, _)| name.to_owned()));
         Ok(names.collect::<Result<_, _>>()?)
@@ -243,6 +243,19 @@ impl Plain {
         let Ok(attributes) = props.list("readonly") else { return Ok(None) };
         let own = attributes.str("source").is_ok_and(|source| source == name);
         Ok(own.then(|| if attributes.u64("value") == Ok(1) { "on" } else { "off" }))
+    }
+
+    /// The own value of a user property, or one that a receive brought.
+    pub(super) fn own_or_received(
+        self,
+        name: &str,
+        property: &str,
+    ) -> Result<Option<String>, Fault> {
+        let Some(props) = self.props(name)? else { return Ok(None) };
+        let Ok(attributes) = props.list(property) else { return Ok(None) };
+        let source = attributes.str("source").unwrap_or_default();
+        let own = source == name || source == "$recvd";
+        Ok(if own { Some(attributes.str("value")?.to_owned()) } else { None })
     }
 
     /// The own value of a user property.

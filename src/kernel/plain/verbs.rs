@@ -5,14 +5,15 @@ use std::collections::HashSet;
 use super::lock::Lock;
 use super::{MOVES, Plain, made, parent_of};
 use crate::engine::{
-    Concluded, Conclusion, Fault, InPlaceEnd, MARK, Predecessor, Promoted, Promotion, Staged,
-    Staging,
+    Concluded, Conclusion, Fault, InPlaceEnd, Known, MARK, Predecessor, Promoted, Promotion,
+    Staged, Staging,
 };
 use crate::errno::Errno;
-use crate::ffi::nvlist::NvList;
-use crate::kernel::not_the_one;
+use crate::ffi::nvlist::{NvList, Value};
+use crate::kernel::{in_the_way, not_the_one};
 use crate::name::{DatasetName, is_of_a_transaction};
 use crate::receipt::Guid;
+use crate::tools;
 use crate::txn::plan::GATE_OF_PLAIN_CALLS;
 
 impl Plain {
@@ -30,6 +31,10 @@ impl Plain {
             return Ok(false);
         }
         if !name.contains('@') {
+            // They are somebody's.
+            if !self.bookmarks(name)?.is_empty() {
+                return Err(Errno::EXIST.into());
+            }
             self.destroy_dataset(name)?;
             return Ok(true);
         }
@@ -94,11 +99,23 @@ impl Plain {
         if !self.has_origin(name, origin)? {
             return Err(not_the_one(name, guid));
         }
-        for snapshot in self.snapshots(name)? {
-            self.destroy_snapshot(&snapshot)?;
-        }
-        self.destroy_dataset(name)?;
+        self.destroy_with_snapshots(name)?;
         Ok(true)
+    }
+
+    /// What they count for in a feature of the pool, bookmarks would never give back; what has one, or a
+    /// child, or a snapshot that is held or cloned, is left as a whole.
+    fn destroy_with_snapshots(self, name: &str) -> Result<(), Fault> {
+        if !self.bookmarks(name)?.is_empty() || !self.libzfs.children(name)?.is_empty() {
+            return Err(Errno::EXIST.into());
+        }
+        let snapshots = self.snapshots(name)?;
+        if !snapshots.is_empty() {
+            let list: Vec<&str> = snapshots.iter().map(String::as_str).collect();
+            self.lzc.destroy_snaps(&list, false).map_err(in_the_way)?;
+            made("destroy");
+        }
+        Ok(self.destroy_dataset(name)?)
     }
 
     pub(in crate::kernel) fn inherit(
@@ -244,6 +261,8 @@ impl Plain {
         if !self.is(target.0, target.1)? {
             return Ok(Concluded::Replaced);
         }
+        // As long as the predecessor is there, which has the target's own values.
+        self.give_back_to_tools(target.0, predecessor.map(|old| old.known))?;
         let mut left = None;
         if let Some(Predecessor { known, since }) = predecessor {
             let there = self.is(known.name.as_str(), known.guid)?;
@@ -287,6 +306,31 @@ impl Plain {
             self.set(found, property, committed)?;
         }
         Ok(Concluded::Done(left.map(|(_, errno)| errno)))
+    }
+
+    /// Has tools heed the target as they heeded the predecessor.
+    fn give_back_to_tools(self, target: &str, old: Option<Known<'_>>) -> Result<(), Fault> {
+        let old = match old {
+            Some(old) if self.is(old.name.as_str(), old.guid)? => Some(old.name.as_str()),
+            _ => None,
+        };
+        let Some(props) = self.props(target)? else { return Ok(()) };
+        for pair in props.iter() {
+            let (property, Value::List(attributes)) = pair? else { continue };
+            let own = attributes.str("source").is_ok_and(|source| source == target);
+            let Some(off) = tools::off(property).filter(|_| own) else { continue };
+            if attributes.str("value")? != off {
+                continue;
+            }
+            let before = match old {
+                Some(old) => self.own_or_received(old, property)?,
+                None => None,
+            };
+            if before.as_deref() != Some(off) {
+                self.replace(target, property, before.as_deref())?;
+            }
+        }
+        Ok(())
     }
 
     /// Destroys a snapshot that others' promotes may move meanwhile; or where it is, and what keeps it.
@@ -384,11 +428,8 @@ impl Plain {
         }
         // The last but one: as long as it is there, a sweep goes on with the rest.
         if let Some((name, _)) = workspace {
-            for snapshot in self.snapshots(name)? {
-                left = left.or(self.destroy_snapshot(&snapshot).err());
-            }
             if left.is_none() {
-                left = self.destroy_dataset(name).err();
+                left = self.destroy_with_snapshots(name).err().map(|fault| fault.errno);
             }
         }
         let left = left.or(keeps.then_some(Errno::EXIST));

@@ -209,6 +209,21 @@ impl<B: Backend> Machine<B> {
         }
     }
 
+    /// As `zfs snapshot -r` of the dataset above does: with the name that the target's gets.
+    fn snapshot_workspaces(&self, target: usize) {
+        let leaf = format!("keep-{}", self.reference.value());
+        let ids = self.processes.iter().flatten().filter(|process| process.target == target);
+        for id in ids.map(|process| process.id) {
+            let workspace = self.target(target).with_suffix(&id.workspace_suffix());
+            let workspace = workspace.expect("it is a name");
+            let engine = self.world.engine();
+            if engine.facts(workspace.as_str()).expect("it can be asked about").is_some() {
+                let name = workspace.snapshot(&leaf).expect("it is a name");
+                engine.snapshot(&name, None).expect("a snapshot can be taken");
+            }
+        }
+    }
+
     fn foreign(&mut self, operation: &Operation) -> Ending {
         match *operation {
             Operation::ForeignRead { target } => {
@@ -225,6 +240,7 @@ impl<B: Backend> Machine<B> {
                 Ending::Done
             }
             Operation::ForeignSnapshot { target } => {
+                self.snapshot_workspaces(target);
                 if self.reference.targets[target].here.is_none() {
                     return Ending::Skipped;
                 }

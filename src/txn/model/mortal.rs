@@ -163,6 +163,7 @@ impl Engine for Mortal {
             fn settings(dataset: &DatasetName) -> Settings;
             fn longest_snapshot(dataset: &DatasetName) -> usize;
             fn snapshots_since(dataset: &DatasetName, base: &str) -> Vec<String>;
+            fn snapshots_and_bookmarks(dataset: &DatasetName) -> Vec<String>;
             fn find_snapshot(parent: &DatasetName, leaf: &str, guid: Guid) -> Option<String>;
             fn difference(one: &SnapshotName, base: &SnapshotName) -> Difference;
             fn places(dataset: &DatasetName) -> Vec<Place>;
@@ -186,6 +187,8 @@ impl Engine for Mortal {
             fn destroy_unchanged(name: &str, guid: Guid, since: (&str, Guid)) -> bool, of name;
             fn destroy_workspace(name: &DatasetName, guid: Guid, origin: Option<Guid>) -> bool,
                 of name.as_str();
+            fn destroy_snapshots(names: &[String]) -> (), of names.first().map_or("", String::as_str);
+            fn destroy_bookmarks(names: &[String]) -> (), of names.first().map_or("", String::as_str);
             fn inherit(name: &DatasetName, guid: Guid, properties: &[&str]) -> (),
                 of name.as_str();
             fn set_mountpoint(name: &DatasetName, value: &str) -> (), of name.as_str();

@@ -8,6 +8,7 @@ use crate::engine::{
 use crate::errno::Errno;
 use crate::name::TransactionId;
 use crate::receipt::Guid;
+use crate::tools;
 use crate::transfer::Route;
 
 /// What this crate's own properties begin with.
@@ -147,6 +148,10 @@ pub(super) fn conclude(pool: &mut Pool, conclusion: Conclusion<'_>) -> Result<Co
     }
     let mut left = None;
     let predecessor = predecessor.filter(|old| pool.is(old.known.name.as_str(), old.known.guid));
+    let before = match predecessor {
+        Some(old) => pool.dataset(old.known.name.as_str())?.own.clone(),
+        None => Own::new(),
+    };
     if let Some(Predecessor { known, since }) = predecessor {
         let old = known.name.as_str();
         if let Some((since, guid)) = since {
@@ -169,8 +174,19 @@ pub(super) fn conclude(pool: &mut Pool, conclusion: Conclusion<'_>) -> Result<Co
             left = Some(Errno::BUSY);
         }
     }
+    let own = pool.own_mut(target.name.as_str())?;
     for property in gate {
-        set(pool.own_mut(target.name.as_str())?, property, None);
+        set(own, property, None);
+    }
+    let keeps_away = |(name, value): &(&String, &PropertyValue)| {
+        tools::off(name).is_some_and(|off| **value == PropertyValue::Text(off.to_owned()))
+    };
+    let closed: Vec<String> = own.iter().filter(keeps_away).map(|(name, _)| name.clone()).collect();
+    for property in closed {
+        match before.get(&property) {
+            Some(value) => drop(own.insert(property, value.clone())),
+            None => drop(own.remove(&property)),
+        }
     }
     for dataset in marked
         .iter()

@@ -61,6 +61,7 @@ impl Engine for Memory {
             key_loaded: true,
             zoned: pool.zoned(name),
             claim: pool.claim(name),
+            named_for_tools: Vec::new(),
             permissions: None,
         })
     }
@@ -69,6 +70,12 @@ impl Engine for Memory {
         let pool = self.pool();
         let snapshots = &pool.dataset(dataset.as_str())?.snapshots;
         Ok(snapshots.iter().map(|snapshot| snapshot.leaf.len()).max().unwrap_or(0))
+    }
+
+    fn snapshots_and_bookmarks(&self, dataset: &DatasetName) -> Result<Vec<String>, Fault> {
+        let pool = self.pool();
+        let Ok(found) = pool.dataset(dataset.as_str()) else { return Ok(Vec::new()) };
+        Ok(found.snapshots.iter().map(|snapshot| format!("{dataset}@{}", snapshot.leaf)).collect())
     }
 
     fn snapshots_since(&self, dataset: &DatasetName, base: &str) -> Result<Vec<String>, Fault> {
@@ -285,6 +292,26 @@ impl Engine for Memory {
         }
         pool.destroy(name.as_str())?;
         Ok(true)
+    }
+
+    fn destroy_snapshots(&self, names: &[String]) -> Result<(), Fault> {
+        let mut pool = self.pool();
+        let held = names.iter().filter_map(|name| pool.guid(name));
+        let is_origin = |guid: u64| pool.datasets.values().any(|clone| clone.origin == Some(guid));
+        if held.into_iter().any(is_origin) {
+            return Err(Errno::EXIST.into());
+        }
+        for name in names {
+            match pool.destroy(name) {
+                Ok(()) | Err(Errno::NOENT) => {}
+                Err(errno) => return Err(errno.into()),
+            }
+        }
+        Ok(())
+    }
+
+    fn destroy_bookmarks(&self, _: &[String]) -> Result<(), Fault> {
+        Ok(())
     }
 
     fn inherit(&self, name: &DatasetName, guid: Guid, properties: &[&str]) -> Result<(), Fault> {
