@@ -392,6 +392,8 @@ pub(crate) trait Engine: Send + Sync + fmt::Debug {
     /// Whether this process may run channel programs on the pool of `dataset`. Else a verb that has
     /// several effects has them one after the other.
     fn runs_programs(&self, dataset: &DatasetName) -> Result<bool, Fault>;
+    /// Whether a commit in place can be made here: its steps need Linux 5.14.
+    fn can_receive(&self) -> bool;
     /// This crate's own user properties.
     fn journal(&self, scope: Scope<'_>) -> Result<Vec<Entry>, Fault>;
     fn facts(&self, name: &str) -> Result<Option<Facts>, Fault>;

@@ -308,7 +308,8 @@ pub enum Conflict {
         /// The target.
         target: DatasetName,
     },
-    /// The target got a snapshot that is newer than the base; a commit would leave it behind.
+    /// The target got a snapshot that is newer than the base; a commit by promote would leave it behind, and
+    /// one in place, to which it goes over where it can, can't be made here.
     #[error("{snapshot} was taken since this transaction began")]
     NewerSnapshot {
         /// The snapshot.

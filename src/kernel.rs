@@ -217,6 +217,13 @@ impl Engine for Kernel {
         Ok(self.plain(dataset.as_str())?.is_none())
     }
 
+    fn can_receive(&self) -> bool {
+        let name = rustix::system::uname();
+        let release = name.release().to_string_lossy();
+        let mut numbers = release.split(['.', '-']).map_while(|part| part.parse::<u32>().ok());
+        (numbers.next(), numbers.next()) >= (Some(5), Some(14))
+    }
+
     fn journal(&self, scope: Scope<'_>) -> Result<Vec<Entry>, Fault> {
         let (Scope::Below(about) | Scope::Target { target: about, .. }) = scope;
         if let Some(plain) = self.plain(about.as_str())? {

@@ -68,7 +68,8 @@ pub struct Receipt {
     pub guid: Guid,
     /// Init or update.
     pub kind: Kind,
-    /// How the change became visible.
+    /// How the change became visible: as it was asked for, or in place where the target had got snapshots
+    /// that a promote would have left behind.
     pub strategy: Strategy,
     /// The snapshot that the workspace was cloned from (update only). It is gone by now, unless a
     /// leftover says otherwise; its guid says what the transaction was based on.
@@ -138,6 +139,8 @@ pub struct ElsewhereMount {
 /// | a file that is open | goes on with the old content, which stays until it is closed | has the new content; `EIO` if the file was replaced or deleted |
 /// | a file that is mapped | goes on with the old content | the commit is refused if the file was written into |
 /// | mounts in other mount namespaces | keep the old content | have the new content |
+/// | snapshots that the target got meanwhile | the commit goes over to one in place | stay |
+/// | snapshots that the workspace got meanwhile | are destroyed before, or refuse the commit where they are held or cloned | are destroyed with it |
 /// | somebody has written to the target | conflict, in the txg of the promote | conflict, in the txg of the swap |
 /// | [`OnConflict::Overwrite`] | old content kept beside the new one | kept in a snapshot; all of the workspace is sent |
 /// | privileges | `CAP_SYS_ADMIN` | `CAP_SYS_ADMIN` |

@@ -93,6 +93,10 @@ macro_rules! forward_to_kernel {
             use $crate::txn::journal::Fence;
 
             impl Engine for $engine {
+                fn can_receive(&self) -> bool {
+                    self.kernel.can_receive()
+                }
+
                 $(fn $q(&self, $($qa: $qt),*) -> Result<$qr, Fault> {
                     self.question(|| self.kernel.$q($($qa),*))
                 })*

@@ -5,6 +5,7 @@
 
 pub(crate) mod aftermath;
 mod anew;
+mod go_over;
 mod in_place;
 pub(crate) mod journal;
 pub(crate) mod layout;
@@ -95,8 +96,11 @@ impl Transaction {
     /// volume: its block device, by a link.
     ///
     /// Only this user can reach it, and a device also whoever may open all block devices. Files may
-    /// stay open across a commit by promote, and then belong to the target; a commit in place and a
-    /// rollback need them closed.
+    /// stay open across a commit by promote, and then belong to the target; a commit in place (also one by
+    /// promote that goes over to that, see [`commit`](Self::commit)) and a rollback need them closed.
+    ///
+    /// Snapshots of the workspace, the caller's own included, don't come along: they are destroyed before
+    /// a commit by promote, with the workspace in place, and by a rollback.
     pub fn path(&self) -> &Path {
         &self.stage.order.private_path
     }
@@ -148,6 +152,9 @@ impl Transaction {
     /// mounts in other mount namespaces, named in [`Receipt::mounted_elsewhere`], and what was written
     /// to the target after the check: it is found, kept, and named in [`Receipt::leftovers`].
     ///
+    /// A snapshot of the target that was taken since begin would stay behind. Such a commit is made in place
+    /// ([`Receipt::strategy`] tells), where Linux is 5.14 or later; before, it is a conflict.
+    ///
     /// **Update in place:** what the workspace has changed is sent, and received into the target, by three
     /// threads of this process that have ended when the call returns. The kernel refuses a target that
     /// was written to, in the txg in which the content is swapped (`dmu_recv_end_check`). Whoever reads
@@ -168,20 +175,30 @@ impl Transaction {
     pub fn commit(mut self) -> Result<Receipt, CommitError> {
         let span = tracing::info_span!("commit", target = %self.target(), id = %self.id());
         let _entered = span.enter();
-        let steps = self.stage.order.plan.commit.clone();
-        let mut done = Vec::new();
         // From here on, a panic must not roll back what may be half committed.
         self.open = false;
-        let ready = self.stage.start_afresh();
-        if let Err(stop) = ready.and_then(|()| self.stage.run(&steps, &mut done)) {
-            return Err(self.give_up(stop, &done));
+        loop {
+            let steps = self.stage.order.plan.commit.clone();
+            let mut done = Vec::new();
+            let ready = self.stage.start_afresh();
+            let ended = ready.and_then(|()| self.stage.run(&steps, &mut done));
+            let Err(stop) = ended else { return self.settle() };
+            let errors = self.stage.undo(&done);
+            match &stop {
+                Stop::Conflict(conflict)
+                    if errors.is_empty() && self.stage.can_go_over(conflict) =>
+                {
+                    if let Err(error) = self.stage.go_over() {
+                        return Err(self.give_up(Stop::Failed(error), Vec::new()));
+                    }
+                }
+                _ => return Err(self.give_up(stop, errors)),
+            }
         }
-        self.settle()
     }
 
-    /// Undoes the commit steps that were done, and hands the transaction back.
-    fn give_up(mut self, stop: Stop, done: &[Step]) -> CommitError {
-        let mut errors = self.stage.undo(done);
+    /// Hands the transaction back, if the commit steps that were done could be undone.
+    fn give_up(mut self, stop: Stop, mut errors: Vec<StepError>) -> CommitError {
         if errors.is_empty() {
             self.open = true;
             let replaced = || self.kind() == Kind::Update && self.stage.has_base() == Ok(false);

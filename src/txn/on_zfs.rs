@@ -19,7 +19,7 @@ use crate::ffi::nvlist::NvList;
 use crate::kernel::Kernel;
 use crate::name::DatasetName;
 use crate::ownership::Ownership;
-use crate::receipt::{Guid, Keeps, Strategy};
+use crate::receipt::{Guid, Keeps, OnConflict, Strategy};
 use crate::test_pool::TestPool;
 use crate::txn::forwarding::forward_to_kernel;
 use crate::txn::{Step, Transaction};
@@ -389,6 +389,60 @@ fn a_begin_that_cannot_be_undone_names_what_is_left() {
             }
         }
         assert_eq!(scene.state(), before, "undo {undo}: {left:?}");
+    }
+    scene.pool.cleanup();
+}
+
+/// The kernel would panic; what was there earlier is destroyed.
+#[test]
+fn a_bookmark_made_just_before_the_promote_is_refused() {
+    let scene = Scene::new();
+    let target = scene.name("t");
+    let (kept, taken) = (format!("{target}@kept"), format!("{target}#daily"));
+    scene.pool.zfs(&["bookmark", &kept, &taken]);
+    scene.engine.set(&[]);
+    let transaction = scene.begin(&target).unwrap();
+    let twice = format!("{target}-txn-{}#daily", transaction.id());
+    scene.engine.before("promote", move || {
+        assert!(Command::new("zfs").args(["bookmark", &kept, &twice]).status().unwrap().success());
+    });
+    let error = transaction.commit().unwrap_err();
+    let CommitError::Unchanged { transaction, error } = error else { panic!("{error}") };
+    assert_eq!((error.step, error.errno), (Step::Promote, Errno::EXIST));
+    assert!(error.detail.unwrap().contains(&taken));
+    let receipt = transaction.commit().unwrap();
+    assert_eq!(receipt.workspace_snapshots.len(), 1, "{receipt:?}");
+    put_right(&scene, &target);
+    scene.pool.cleanup();
+}
+
+/// Whenever the snapshot comes, before the promote or after it.
+#[test]
+fn a_snapshot_taken_at_the_last_moment_is_carried_along() {
+    let scene = Scene::new();
+    let target = scene.name("t");
+    for (verb, overwrite) in [
+        ("promote", OnConflict::Fail),
+        ("promote", OnConflict::Overwrite),
+        ("rename", OnConflict::Fail),
+    ] {
+        scene.engine.set(&[]);
+        let transaction = scene.zfs.transaction(&target).on_conflict(overwrite).begin().unwrap();
+        let content = format!("{verb} {overwrite:?}");
+        fs::write(transaction.path().join("file"), &content).unwrap();
+        let (before, guid) = (scene.content(&target), scene.guid(target.as_str()));
+        let late = format!("{target}@late");
+        let taken = late.clone();
+        scene.engine.before(verb, move || {
+            assert!(Command::new("zfs").args(["snapshot", &taken]).status().unwrap().success());
+        });
+        let receipt = transaction.commit().unwrap();
+        assert_eq!(receipt.strategy, Strategy::InPlace, "{content}");
+        assert_eq!((&receipt.leftovers[..], &receipt.overridden[..]), (&[][..], &[][..]));
+        assert_eq!(scene.guid(target.as_str()), guid);
+        assert_eq!(scene.content(&target).as_deref(), Some(&*content));
+        assert!(before.is_some() && scene.guid(&late).is_some());
+        scene.pool.zfs(&["destroy", &late]);
     }
     scene.pool.cleanup();
 }

@@ -51,7 +51,8 @@ impl Stage {
     /// Takes note of a conflict that the caller has asked to override; what is overridden stays
     /// with the predecessor.
     fn unless_overridden(&mut self, conflict: Conflict) -> Result<(), Stop> {
-        if !self.order.record.overwrite || !conflict.can_be_overridden() {
+        let overwrite = self.order.record.overwrite && !self.can_go_over(&conflict);
+        if !overwrite || !conflict.can_be_overridden() {
             return Err(Stop::Conflict(conflict));
         }
         // What is kept gives up its mount point, which therefore can't be overridden.

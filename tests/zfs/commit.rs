@@ -4,9 +4,7 @@ use std::fs;
 use std::os::unix::fs::{MetadataExt, symlink};
 use std::process::Command;
 
-use zfs_txn::{
-    CommitError, Conflict, Errno, Keeps, Kind, OnConflict, Ownership, Snapshot, Step, Zfs,
-};
+use zfs_txn::{CommitError, Conflict, Keeps, Kind, OnConflict, Ownership, Snapshot, Strategy, Zfs};
 
 use crate::support::{Identity, Scene, State};
 
@@ -254,17 +252,21 @@ fn of_eight_commits_at_the_same_moment_one_wins() {
 
 /// The base of another transaction, taken later, must not hide it.
 #[test]
-fn a_snapshot_taken_between_two_begins_is_a_conflict() {
+fn a_snapshot_taken_between_two_begins_is_carried_along_by_the_elder() {
     let scene = Scene::new();
     let target = scene.dataset("t", &[]);
     let elder = scene.begin(&target);
     scene.pool.zfs(&["snapshot", &format!("{target}@hourly")]);
     let younger = scene.begin(&target);
-    let error = elder.commit().unwrap_err();
+    let receipt = elder.commit().unwrap();
+    assert_eq!(receipt.strategy, Strategy::InPlace);
+    let error = younger.commit().unwrap_err();
     let CommitError::Conflict { conflict, transaction } = error else { panic!("{error}") };
-    assert_eq!(conflict, Conflict::NewerSnapshot { snapshot: format!("{target}@hourly") });
+    assert_eq!(conflict, Conflict::Modified { target: target.clone() });
     transaction.rollback().unwrap();
-    younger.commit().unwrap();
+    // One from before both is in nobody's way.
+    let receipt = scene.begin(&target).commit().unwrap();
+    assert_eq!(receipt.strategy, Strategy::Promote);
     assert_eq!(
         scene.pool.zfs(&["list", "-Ho", "name", "-t", "snapshot", target.as_str()]).trim(),
         format!("{target}@hourly")
@@ -293,21 +295,6 @@ fn settings_and_permissions_changed_meanwhile_are_a_conflict() {
         before.assert_same(&State::of(&scene, Identity::Kept));
         transaction.rollback().unwrap();
     }
-    scene.end();
-}
-
-#[test]
-fn a_snapshot_taken_meanwhile_is_a_conflict_because_a_commit_would_leave_it_behind() {
-    let scene = Scene::new();
-    let target = scene.dataset("t", &[]);
-    let transaction = scene.begin(&target);
-    scene.pool.zfs(&["snapshot", &format!("{target}@meanwhile")]);
-    let error = transaction.commit().unwrap_err();
-    let CommitError::Conflict { conflict, transaction } = error else { panic!("{error}") };
-    let snapshot = format!("{target}@meanwhile");
-    assert_eq!(conflict, Conflict::NewerSnapshot { snapshot: snapshot.clone() });
-    scene.pool.zfs(&["destroy", &snapshot]);
-    transaction.commit().unwrap();
     scene.end();
 }
 
@@ -566,24 +553,22 @@ fn a_predecessor_that_was_promoted_by_hand_is_not_swept() {
 }
 
 /// The kernel would panic: it moves the target's bookmarks to the workspace without a look at those
-/// that it has.
+/// that it has. So the workspace's go before.
 #[test]
-fn a_bookmark_of_the_workspace_by_the_name_of_one_of_the_targets_is_refused() {
+fn a_bookmark_of_the_workspace_by_the_name_of_one_of_the_targets_goes_before_the_promote() {
     let scene = Scene::new();
     let target = scene.dataset("t", &[]);
     scene.pool.zfs(&["snapshot", &format!("{target}@daily")]);
     scene.pool.zfs(&["bookmark", &format!("{target}@daily"), &format!("{target}#daily")]);
+    let guid = |name: &str| scene.pool.zfs(&["get", "-Hpo", "value", "guid", name]);
+    let before = guid(&format!("{target}#daily"));
     let transaction = scene.begin(&target);
     let workspace = format!("{target}-txn-{}", transaction.id());
-    scene.pool.zfs(&["snapshot", &format!("{workspace}@mine")]);
-    scene.pool.zfs(&["bookmark", &format!("{workspace}@mine"), &format!("{workspace}#daily")]);
-    let error = transaction.commit().unwrap_err();
-    let CommitError::Unchanged { transaction, error, .. } = error else { panic!("{error}") };
-    assert_eq!((error.step, error.errno), (Step::Promote, Errno::EXIST));
-    assert!(error.to_string().contains(&format!("{target}#daily")), "{error}");
-    // Once it is gone, the commit goes through.
-    scene.pool.zfs(&["destroy", &format!("{workspace}#daily")]);
-    transaction.commit().unwrap();
-    scene.pool.zfs(&["list", "-t", "bookmark", &format!("{target}#daily")]);
+    let (mine, bookmark) = (format!("{workspace}@mine"), format!("{workspace}#daily"));
+    scene.pool.zfs(&["snapshot", &mine]);
+    scene.pool.zfs(&["bookmark", &mine, &bookmark]);
+    let receipt = transaction.commit().unwrap();
+    assert_eq!(receipt.workspace_snapshots, [mine, bookmark]);
+    assert_eq!(guid(&format!("{target}#daily")), before);
     scene.end();
 }

@@ -206,6 +206,11 @@ impl Engine for Mortal {
         }
     }
 
+    /// The reference doesn't know of commits in place.
+    fn can_receive(&self) -> bool {
+        false
+    }
+
     fn create(&self, name: &DatasetName, own: &[(String, PropertyValue)]) -> Result<(), Fault> {
         self.effect("create", name.as_str(), |whole| {
             self.inner.create(name, if whole { own } else { &[] })

@@ -72,6 +72,11 @@ impl Engine for Memory {
         Ok(snapshots.iter().map(|snapshot| snapshot.leaf.len()).max().unwrap_or(0))
     }
 
+    /// The reference doesn't know of commits in place.
+    fn can_receive(&self) -> bool {
+        false
+    }
+
     fn snapshots_and_bookmarks(&self, dataset: &DatasetName) -> Result<Vec<String>, Fault> {
         let pool = self.pool();
         let Ok(found) = pool.dataset(dataset.as_str()) else { return Ok(Vec::new()) };

@@ -323,7 +323,8 @@ impl Scene {
 
     fn create_target(&self, site: &Site) {
         let text = |value: &str| PropertyValue::Text(value.to_owned());
-        let mut own = vec![("com.example:note", text("x"))];
+        let mut own =
+            vec![("com.example:note", text("x")), ("com.sun:auto-snapshot", text("true"))];
         if self.scenario.by == By::PlainCalls {
             // As a commit leaves it.
             own.push(("canmount", PropertyValue::Number(1)));
