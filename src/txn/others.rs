@@ -22,7 +22,8 @@ impl Stage {
     /// What is gone already counts as done.
     pub(super) fn clear_workspace(&mut self, last: Final) -> Result<(), Fault> {
         let workspace = self.order.layout.workspace.clone();
-        let made = self.engine.snapshots_and_bookmarks(&workspace)?;
+        let mut made = self.engine.snapshots_and_bookmarks(&workspace)?;
+        made.sort();
         // After a promote it holds the target's.
         if made.is_empty() || !self.is_workspace()? {
             return Ok(());

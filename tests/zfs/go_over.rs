@@ -71,11 +71,12 @@ fn what_was_written_besides_is_a_conflict_or_kept() {
         let on_conflict = if overwrite { OnConflict::Overwrite } else { OnConflict::Fail };
         let begun = scene.zfs.transaction(&target).on_conflict(on_conflict).begin();
         let transaction = begun.unwrap();
+        let theirs = format!("theirs-{overwrite}");
         fs::write(transaction.path().join("file"), "ours").unwrap();
-        fs::write(path.join("theirs"), "before").unwrap();
+        fs::write(path.join(&theirs), "before").unwrap();
         let auto = format!("{target}@auto-{overwrite}");
         scene.pool.zfs(&["snapshot", &auto]);
-        fs::write(path.join("theirs"), "after").unwrap();
+        fs::write(path.join(&theirs), "after").unwrap();
         let taken = guid(&scene, &auto);
         match transaction.commit() {
             Err(CommitError::Conflict { conflict, transaction }) if !overwrite => {
@@ -94,9 +95,9 @@ fn what_was_written_besides_is_a_conflict_or_kept() {
                 let kept = receipt.leftovers.iter().find(|left| left.keeps == Keeps::Changes);
                 let (_, leaf) = kept.unwrap().name.split_once('@').unwrap();
                 let snapshot = path.join(".zfs/snapshot").join(leaf);
-                assert_eq!(fs::read_to_string(snapshot.join("theirs")).unwrap(), "after");
+                assert_eq!(fs::read_to_string(snapshot.join(&theirs)).unwrap(), "after");
                 assert_eq!(
-                    (scene.read(&target).as_str(), path.join("theirs").exists()),
+                    (scene.read(&target).as_str(), path.join(&theirs).exists()),
                     ("ours", false)
                 );
             }
