@@ -3,7 +3,7 @@
 
 use std::fmt;
 use std::ops::ControlFlow;
-use std::os::fd::OwnedFd;
+use std::os::fd::{BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -287,7 +287,10 @@ impl Settings {
             false => [("canmount", 2), ("snapdir", 0)],
         };
         let number = |(name, value): (&str, u64)| (name.to_owned(), PropertyValue::Number(value));
-        own.cloned().chain(fixed.map(number)).collect()
+        // Whoever sets the mount point of a dataset above mounts anew, in public, what inherits it and
+        // is mounted (`changelist_postfix`).
+        let nowhere = ("mountpoint".to_owned(), PropertyValue::Text("none".to_owned()));
+        own.cloned().chain(fixed.map(number)).chain((!volume).then_some(nowhere)).collect()
     }
 
     /// Takes out a `readonly` that is there only to refuse writes during a commit.
@@ -421,6 +424,8 @@ pub(crate) trait Engine: Send + Sync + fmt::Debug {
     /// What is mounted on or below the mount at `place` and is not one of ZFS's own snapshot
     /// automounts.
     fn mounts_on(&self, place: &Place) -> Result<Vec<PathBuf>, Fault>;
+    /// Whether the path still leads to the workspace whose root or device this is.
+    fn leads_to(&self, at: &Path, root: BorrowedFd<'_>) -> Result<bool, Fault>;
     /// Where `dataset`, or a directory in it, is mounted in whichever mount namespace.
     fn mounted_anywhere(&self, dataset: &DatasetName) -> Result<Vec<ElsewhereMount>, Fault>;
 
@@ -483,16 +488,20 @@ pub(crate) trait Engine: Send + Sync + fmt::Debug {
     fn keep_from_boot_mounts(&self, name: &DatasetName) -> Result<(), Fault>;
 
     // Files and mounts.
-    /// Of a volume, makes a link to its device, and returns the device: as long as it is open, its
+    /// Returns the root of the workspace: as long as that is open, nobody unmounts it by accident. Of
+    /// a volume, makes a link to its device, and returns the device: as long as that is open, its
     /// number is no other one's.
-    fn mount_private(&self, dataset: &DatasetName, at: &Path) -> Result<Option<OwnedFd>, Fault>;
-    fn unmount_private(&self, at: &Path) -> Result<(), Fault>;
+    fn mount_private(&self, dataset: &DatasetName, at: &Path) -> Result<OwnedFd, Fault>;
+    /// Takes the private mount away, wherever it is by now, and removes its directory with all that was
+    /// written there. Without the `root`: what is mounted at the path.
+    fn unmount_private(&self, at: &Path, root: Option<BorrowedFd<'_>>) -> Result<(), Fault>;
     /// Takes a mount of `dataset` away that nobody asked for, and its directory if it is empty.
     fn unmount_stray(&self, place: &Place) -> Result<(), Fault>;
     /// The same for a mount of `dataset` that somebody may have begun to use: what has anything in it
     /// stays.
     fn unmount_unused(&self, dataset: &DatasetName, place: &Place) -> Result<(), Fault>;
-    fn flush(&self, at: &Path) -> Result<(), Fault>;
+    /// Writes what is in the caches of the workspace to the pool.
+    fn flush_workspace(&self, root: BorrowedFd<'_>) -> Result<(), Fault>;
     /// The files of a snapshot that are other than in `from`, as a stream tells them; `None`: all.
     fn changed_files(&self, snapshot: &str, from: Option<&str>) -> Result<Vec<FileId>, Fault>;
     /// Lets go of the kernel's cached pages of files of `dataset`, in whichever mount namespace it is
@@ -509,7 +518,7 @@ pub(crate) trait Engine: Send + Sync + fmt::Debug {
     fn write_back(&self, dataset: &DatasetName) -> Result<(), Fault>;
     /// Has the list of files of `dataset` that are to be deleted written anew; says whether it is empty.
     fn renew_deletions(&self, dataset: &DatasetName) -> Result<bool, Fault>;
-    fn set_ownership(&self, at: &Path, ids: &Ids) -> Result<(), Fault>;
+    fn set_ownership(&self, root: BorrowedFd<'_>, ids: &Ids) -> Result<(), Fault>;
     fn prepare_mount(&self, dataset: &DatasetName, place: Place) -> Result<PreparedMount, Fault>;
     /// Attaches a prepared mount at its place, in exchange for the mount that is there; a mount that
     /// is gone by now is not replaced.

@@ -43,6 +43,13 @@ pub struct StepError {
 impl StepError {
     /// What the reader can do about it, where the code says enough.
     fn advice(&self) -> Option<&'static str> {
+        if self.step == Step::CheckWorkspace && self.errno == Errno::STALE {
+            return Some(
+                "it was unmounted, moved or covered, and what was written at that path since is not in \
+                 the workspace: take what is needed of it, then roll back; or have the path lead to \
+                 the workspace again, where it was only moved or covered",
+            );
+        }
         Some(match self.errno {
             Errno::PERM | Errno::ACCES if self.step == Step::Promote => {
                 "run as root; if the dataset is encrypted, target and workspace must have the same \

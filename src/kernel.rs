@@ -5,7 +5,7 @@ mod in_place;
 pub(crate) mod plain;
 
 use std::fmt;
-use std::os::fd::OwnedFd;
+use std::os::fd::{BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 
@@ -436,6 +436,10 @@ impl Engine for Kernel {
         Ok(mount::mounted_on(&mount::table()?, id))
     }
 
+    fn leads_to(&self, at: &Path, root: BorrowedFd<'_>) -> Result<bool, Fault> {
+        Ok(mount::leads_to(at, root)?)
+    }
+
     fn mounted_anywhere(&self, dataset: &DatasetName) -> Result<Vec<ElsewhereMount>, Fault> {
         Ok(mount::everywhere(dataset.as_str())?)
     }
@@ -730,26 +734,18 @@ impl Engine for Kernel {
         Ok(self.libzfs.set_without_mounting(name.as_str(), "canmount", "noauto")?)
     }
 
-    fn mount_private(&self, dataset: &DatasetName, at: &Path) -> Result<Option<OwnedFd>, Fault> {
+    fn mount_private(&self, dataset: &DatasetName, at: &Path) -> Result<OwnedFd, Fault> {
         let options = MountAttrFlags::MOUNT_ATTR_RELATIME;
-        let mount = match mount::detached(dataset.as_str(), options) {
+        match mount::detached(dataset.as_str(), options) {
             Err(_) if self.is_volume(dataset)? => {
-                return Ok(Some(volume::link(dataset.as_str(), at).map_err(no_device)?));
+                Ok(volume::link(dataset.as_str(), at).map_err(no_device)?)
             }
-            mount => mount?,
-        };
-        mount::make_private_directory(at)?;
-        mount::attach(&mount, at)?;
-        Ok(None)
+            mount => Ok(mount::attach_private(&mount?, at)?),
+        }
     }
 
-    fn unmount_private(&self, at: &Path) -> Result<(), Fault> {
-        // EINVAL: no mount point, so there is nothing to unmount.
-        match mount::detach(at) {
-            Ok(()) | Err(rustix::io::Errno::INVAL | rustix::io::Errno::NOENT) => {}
-            Err(errno) => return Err(errno.into()),
-        }
-        Ok(mount::remove_private(at)?)
+    fn unmount_private(&self, at: &Path, root: Option<BorrowedFd<'_>>) -> Result<(), Fault> {
+        Ok(mount::detach_private(at, root).and_then(|()| mount::remove_private(at))?)
     }
 
     fn unmount_stray(&self, place: &Place) -> Result<(), Fault> {
@@ -769,8 +765,8 @@ impl Engine for Kernel {
         Ok(())
     }
 
-    fn flush(&self, at: &Path) -> Result<(), Fault> {
-        Ok(mount::flush(at)?)
+    fn flush_workspace(&self, root: BorrowedFd<'_>) -> Result<(), Fault> {
+        Ok(mount::flush_workspace(root)?)
     }
 
     fn write_back(&self, dataset: &DatasetName) -> Result<(), Fault> {
@@ -790,8 +786,8 @@ impl Engine for Kernel {
         in_place::renew_deletions(dataset, objset)
     }
 
-    fn set_ownership(&self, at: &Path, ids: &Ids) -> Result<(), Fault> {
-        Ok(ids.apply(at)?)
+    fn set_ownership(&self, root: BorrowedFd<'_>, ids: &Ids) -> Result<(), Fault> {
+        Ok(ids.apply(root)?)
     }
 
     fn prepare_mount(&self, dataset: &DatasetName, place: Place) -> Result<PreparedMount, Fault> {

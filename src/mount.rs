@@ -4,7 +4,7 @@
 //! properties when it is mounted directly, so they are always passed explicitly.
 
 use std::fs;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::fs::DirBuilderExt;
 use std::path::Path;
 
@@ -18,10 +18,14 @@ use rustix::mount::{
 use crate::patience::patiently;
 
 mod elsewhere;
+mod private;
 mod swap;
 mod table;
 
 pub(crate) use elsewhere::everywhere;
+pub(crate) use private::{
+    attach_private, detach_private, leads_to, make_private_directory, remove_private,
+};
 pub(crate) use swap::{prepare, put, topmost};
 pub(crate) use table::{below, mounted_on, places, table};
 
@@ -104,34 +108,15 @@ fn is_empty(directory: &OwnedFd) -> Result<bool, Errno> {
     Ok(true)
 }
 
-/// Makes the directory for a private mount, where only this user looks.
-pub(crate) fn make_private_directory(path: &Path) -> Result<(), Errno> {
-    fs::DirBuilder::new().recursive(true).mode(0o700).create(path).map_err(|e| errno_of(&e))
-}
-
-/// Removes the directory of a private mount, or the link to a volume. Its parent stays: other
-/// transactions share it.
-pub(crate) fn remove_private(path: &Path) -> Result<(), Errno> {
-    let removed = match path.is_symlink() {
-        true => fs::remove_file(path),
-        false => fs::remove_dir(path),
-    };
-    match removed {
-        Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(errno_of(&error)),
-        _ => Ok(()),
-    }
-}
-
 /// Makes the directory for the target's mount as `zfs mount` does.
 pub(crate) fn make_mount_point(path: &Path) -> Result<(), Errno> {
     fs::DirBuilder::new().recursive(true).mode(0o755).create(path).map_err(|e| errno_of(&e))
 }
 
-/// Writes the dirty pages of the file system at `path`, mapped ones included, or those of the block
+/// Writes the dirty pages of the file system whose root is open, mapped ones included, or those of the block
 /// device, to ZFS.
-pub(crate) fn flush(path: &Path) -> Result<(), Errno> {
-    let root = open(path, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())?;
-    match FileType::from_raw_mode(fstat(&root)?.st_mode) {
+pub(crate) fn flush_workspace(root: BorrowedFd<'_>) -> Result<(), Errno> {
+    match FileType::from_raw_mode(fstat(root)?.st_mode) {
         FileType::BlockDevice => fsync(root),
         _ => syncfs(root),
     }

@@ -2,9 +2,8 @@
 
 use std::collections::VecDeque;
 use std::ffi::OsString;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStringExt;
-use std::path::Path;
 
 use rustix::fs::{AtFlags, Dir, FileType, Gid, Mode, OFlags, Stat, Uid};
 use rustix::io::Errno;
@@ -128,19 +127,18 @@ pub(crate) struct Ids {
 }
 
 impl Ids {
-    /// Applies it to the directory `root`, by descriptor.
-    pub(crate) fn apply(&self, root: &Path) -> Result<(), Errno> {
-        let root = rustix::fs::open(root, DIRECTORY, Mode::empty())?;
-        let stat = rustix::fs::fstat(&root)?;
+    /// Applies it to the directory `root`.
+    pub(crate) fn apply(&self, root: BorrowedFd<'_>) -> Result<(), Errno> {
+        let stat = rustix::fs::fstat(root)?;
         if self.whole_tree {
-            self.apply_below(&root, stat.st_dev)?;
+            self.apply_below(root, stat.st_dev)?;
         }
-        self.apply_to_opened(&root, &stat)
+        self.apply_to_opened(root, &stat)
     }
 
     /// Visits directories breadth first, each by its path from the root's descriptor, so that a
     /// deep tree needs no more than two descriptors at a time.
-    fn apply_below(&self, root: &OwnedFd, device: u64) -> Result<(), Errno> {
+    fn apply_below(&self, root: BorrowedFd<'_>, device: u64) -> Result<(), Errno> {
         let mut pending = VecDeque::from([OsString::from(".")]);
         while let Some(path) = pending.pop_front() {
             let directory = open_directory(root, &path, device)?;
@@ -215,7 +213,7 @@ const DIRECTORY: OFlags =
     OFlags::RDONLY.union(OFlags::DIRECTORY).union(OFlags::NOFOLLOW).union(OFlags::CLOEXEC);
 
 /// Opens a directory below `root`, refusing links and other file systems on the way.
-fn open_directory(root: &OwnedFd, path: &OsString, device: u64) -> Result<OwnedFd, Errno> {
+fn open_directory(root: BorrowedFd<'_>, path: &OsString, device: u64) -> Result<OwnedFd, Errno> {
     use rustix::fs::ResolveFlags;
     let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS | ResolveFlags::NO_XDEV;
     let directory = rustix::fs::openat2(root, path, DIRECTORY, Mode::empty(), resolve)?;
@@ -230,9 +228,15 @@ mod tests {
     use super::*;
     use std::fs;
     use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
+    use std::path::Path;
 
     fn mode(path: &Path) -> u32 {
         fs::symlink_metadata(path).unwrap().mode() & 0o7777
+    }
+
+    fn apply(ownership: &Ownership, root: &Path) {
+        let root = rustix::fs::open(root, DIRECTORY, Mode::empty()).unwrap();
+        ownership.resolve().unwrap().apply(root.as_fd()).unwrap();
     }
 
     fn own_ids() -> Ownership {
@@ -246,7 +250,7 @@ mod tests {
         let file = dir.path().join("file");
         fs::write(&file, "x").unwrap();
         fs::set_permissions(&file, fs::Permissions::from_mode(0o600)).unwrap();
-        own_ids().mode(0o2775).resolve().unwrap().apply(dir.path()).unwrap();
+        apply(&own_ids().mode(0o2775), dir.path());
         assert_eq!((mode(dir.path()), mode(&file)), (0o2775, 0o600));
     }
 
@@ -266,7 +270,7 @@ mod tests {
         }
         symlink(&secret, dir.path().join("link")).unwrap();
         symlink(outside.path(), dir.path().join("dirlink")).unwrap();
-        own_ids().mode(0o2775).whole_tree().resolve().unwrap().apply(dir.path()).unwrap();
+        apply(&own_ids().mode(0o2775).whole_tree(), dir.path());
         assert_eq!(mode(&sub), 0o2775);
         assert_eq!(mode(&data), 0o664);
         assert_eq!(mode(&program), 0o775);

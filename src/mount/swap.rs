@@ -190,9 +190,15 @@ fn is_on(table: &[MountEntry], old: u64, device: (u32, u32)) -> bool {
 pub(crate) fn topmost(path: &Path) -> Result<(OwnedFd, u64), Errno> {
     let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::DIRECTORY | OFlags::CLOEXEC;
     let mount = rustix::fs::open(path, flags, Mode::empty())?;
-    let stat = rustix::fs::statx(&mount, "", AtFlags::EMPTY_PATH, StatxFlags::MNT_ID)?;
+    let number = number(mount.as_fd())?;
+    Ok((mount, number))
+}
+
+/// The number in the mount table of the mount by which something was opened.
+pub(super) fn number(opened: BorrowedFd<'_>) -> Result<u64, Errno> {
+    let stat = rustix::fs::statx(opened, "", AtFlags::EMPTY_PATH, StatxFlags::MNT_ID)?;
     let known = StatxFlags::from_bits_retain(stat.stx_mask).contains(StatxFlags::MNT_ID);
-    if known { Ok((mount, stat.stx_mnt_id)) } else { Err(Errno::OPNOTSUPP) }
+    if known { Ok(stat.stx_mnt_id) } else { Err(Errno::OPNOTSUPP) }
 }
 
 fn device(mount: &OwnedFd) -> Result<(u32, u32), Errno> {
@@ -201,7 +207,7 @@ fn device(mount: &OwnedFd) -> Result<(u32, u32), Errno> {
 }
 
 /// A path that leads to a mount also where others lie on it.
-fn by_descriptor(mount: BorrowedFd<'_>) -> String {
+pub(super) fn by_descriptor(mount: BorrowedFd<'_>) -> String {
     format!("/proc/thread-self/fd/{}", mount.as_raw_fd())
 }
 

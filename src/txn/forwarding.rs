@@ -22,6 +22,7 @@ macro_rules! forward_to_kernel {
                 fn stream_length(route: Route<'_>) -> u64;
                 fn changed_files(snapshot: &str, from: Option<&str>) -> Vec<FileId>;
                 fn write_back(dataset: &DatasetName) -> ();
+                fn leads_to(at: &Path, root: BorrowedFd<'_>) -> bool;
                 fn mounted_anywhere(dataset: &DatasetName) -> Vec<ElsewhereMount>;
             }
             effects {
@@ -60,13 +61,13 @@ macro_rules! forward_to_kernel {
                 fn fence(name: &DatasetName) -> ();
                 fn unfence(name: &DatasetName, guid: Guid, before: Fence) -> ();
                 fn keep_from_boot_mounts(name: &DatasetName) -> ();
-                fn mount_private(dataset: &DatasetName, at: &Path) -> Option<OwnedFd>;
-                fn unmount_private(at: &Path) -> ();
+                fn mount_private(dataset: &DatasetName, at: &Path) -> OwnedFd;
+                fn unmount_private(at: &Path, root: Option<BorrowedFd<'_>>) -> ();
                 fn unmount_stray(place: &Place) -> ();
                 fn unmount_unused(dataset: &DatasetName, place: &Place) -> ();
-                fn flush(at: &Path) -> ();
                 fn renew_deletions(dataset: &DatasetName) -> bool;
-                fn set_ownership(at: &Path, ids: &Ids) -> ();
+                fn flush_workspace(root: BorrowedFd<'_>) -> ();
+                fn set_ownership(root: BorrowedFd<'_>, ids: &Ids) -> ();
                 fn prepare_mount(dataset: &DatasetName, place: Place) -> PreparedMount;
                 fn attach(prepared: PreparedMount) -> Attached;
             }
@@ -76,7 +77,7 @@ macro_rules! forward_to_kernel {
      questions { $(fn $q:ident($($qa:ident: $qt:ty),*) -> $qr:ty;)* }
      effects { $(fn $e:ident($($ea:ident: $et:ty),*) -> $er:ty;)* }) => {
         const _: () = {
-            use std::os::fd::OwnedFd;
+            use std::os::fd::{BorrowedFd, OwnedFd};
             use std::path::{Path, PathBuf};
 
             use rustix::mount::MountAttrFlags;

@@ -285,6 +285,10 @@ impl Transaction {
     pub fn detach(mut self) -> Result<TransactionId, DetachError> {
         let mut record = self.stage.order.record.clone();
         (record.state, record.owner) = (State::Detached, None);
+        // What is not in the workspace would be missing when it is resumed.
+        if let Err(error) = self.stage.finish(Step::CheckWorkspace) {
+            return Err(DetachError { error, transaction: Box::new(self) });
+        }
         // Whoever resumes it mounts it at the same path.
         let unmounted = self.stage.finish(Step::Flush);
         let unmounted = unmounted.and_then(|()| self.stage.finish(Step::UnmountWorkspace));
@@ -293,8 +297,11 @@ impl Transaction {
             written.map_err(|fault| self.stage.error(Step::Detach, fault))
         });
         if let Err(error) = written {
-            if let Err(error) = self.stage.finish(Step::MountWorkspace) {
-                tracing::warn!(%error, "the workspace could not be mounted again");
+            // What could not be flushed is mounted still.
+            if self.stage.root.is_none() {
+                if let Err(error) = self.stage.finish(Step::MountWorkspace) {
+                    tracing::warn!(%error, "the workspace could not be mounted again");
+                }
             }
             return Err(DetachError { error, transaction: Box::new(self) });
         }

@@ -7,6 +7,7 @@ use std::collections::VecDeque;
 use std::fmt;
 use std::fs;
 use std::io::Write;
+use std::os::fd::AsFd;
 use std::path::Path;
 use std::process::Command;
 use std::sync::{Arc, Mutex};
@@ -493,9 +494,10 @@ fn a_write_that_slips_in_just_before_the_destroy_is_kept() {
     let look = scene.pool.directory().join("look");
     fs::create_dir(&look).unwrap();
     let name: DatasetName = kept.name.parse().unwrap();
-    scene.engine.kernel.mount_private(&name, &look).unwrap();
+    let root = scene.engine.kernel.mount_private(&name, &look).unwrap();
     assert_eq!(fs::read_to_string(look.join("file")).unwrap(), "old and more");
-    scene.engine.kernel.unmount_private(&look).unwrap();
+    scene.engine.kernel.unmount_private(&look, Some(root.as_fd())).unwrap();
+    drop(root);
     scene.pool.cleanup();
 }
 

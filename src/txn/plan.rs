@@ -30,6 +30,8 @@ pub enum Step {
     CopyPermissions,
     /// Mount the workspace where only the caller looks.
     MountWorkspace,
+    /// Check that the path that the caller was given still leads to the workspace. Changes nothing.
+    CheckWorkspace,
     /// Apply the ownership asked for, inside the workspace.
     SetOwnership,
     /// Write the workspace's dirty pages to the pool.
@@ -143,6 +145,7 @@ impl fmt::Display for Step {
             Self::CloneWorkspace => "clone the workspace",
             Self::CopyPermissions => "copy the delegated permissions to the workspace",
             Self::MountWorkspace => "mount the workspace",
+            Self::CheckWorkspace => "find the workspace at its path",
             Self::SetOwnership => "set the ownership in the workspace",
             Self::Flush => "flush the workspace",
             Self::TakeFinal => "take the final snapshot",
@@ -230,8 +233,9 @@ impl Plan {
     pub(crate) fn new(shape: Shape) -> Self {
         let optional = |wanted: bool, step: Step| wanted.then_some(step);
         let prepare = || {
-            optional(shape.ownership, Step::SetOwnership)
+            [Step::CheckWorkspace]
                 .into_iter()
+                .chain(optional(shape.ownership, Step::SetOwnership))
                 .chain([Step::Flush])
                 .chain(optional(shape.final_snapshot, Step::TakeFinal))
                 .chain([Step::PrepareMounts])
@@ -250,8 +254,9 @@ impl Plan {
             },
             Kind::Update if shape.strategy == Strategy::InPlace => Self {
                 begin: vec![Step::TakeBase, Step::CloneWorkspace, Step::MountWorkspace],
-                commit: optional(shape.ownership, Step::SetOwnership)
+                commit: [Step::CheckWorkspace]
                     .into_iter()
+                    .chain(optional(shape.ownership, Step::SetOwnership))
                     .chain([Step::Flush])
                     .chain(optional(shape.fence, Step::Fence))
                     .chain([Step::CheckTarget, Step::StageChange, Step::Receive])
@@ -383,8 +388,8 @@ mod tests {
         fn whatever_makes_something_before_the_commit_point_has_an_inverse(shape in shapes()) {
             let plan = Plan::new(shape);
             let keeps =
-                [Step::CopyPermissions, Step::SetOwnership, Step::Flush, Step::CheckTarget,
-                    commit_point(shape)];
+                [Step::CopyPermissions, Step::CheckWorkspace, Step::SetOwnership, Step::Flush,
+                    Step::CheckTarget, commit_point(shape)];
             for step in plan.begin.iter().chain(&plan.commit) {
                 prop_assert!(step.inverse().is_some() != keeps.contains(step), "{step:?}");
             }
@@ -415,6 +420,7 @@ mod tests {
         ) {
             let commit = Plan::new(shape).commit;
             let wanted = [
+                (Step::CheckWorkspace, true),
                 (Step::SetOwnership, shape.ownership),
                 (Step::Flush, true),
                 (Step::TakeFinal, shape.final_snapshot && shape.strategy == Strategy::Promote),

@@ -1,7 +1,7 @@
 //! Carries steps out: turns each step of the plan into one verb of the engine, and keeps account
 //! of what was made, by guid.
 
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -93,8 +93,9 @@ pub(crate) struct Stage {
     pub(super) base_at: Option<String>,
     /// The leaf of a snapshot of the target that was taken to compare, and its guid.
     pub(super) look: Option<Guid>,
-    /// The workspace's device, if it is a volume.
-    pub(super) device: Option<OwnedFd>,
+    /// The root of the workspace, or its device, for as long as this handle has it mounted. Nobody
+    /// unmounts the workspace by accident, and what is done to its content is done by this.
+    pub(super) root: Option<OwnedFd>,
     /// Files that the receive changes, once that is known.
     pub(super) changed: Option<Vec<FileId>>,
     /// How the target differs from the base by now; what decides what is sent.
@@ -125,7 +126,7 @@ impl Stage {
             prepared: Vec::new(),
             base_at: None,
             look: None,
-            device: None,
+            root: None,
             changed: None,
             difference: Difference::Nothing,
             stale: Vec::new(),
@@ -153,7 +154,7 @@ impl Stage {
             order: _,
             engine: _,
             base_at: _,
-            device: _,
+            root: _,
             on_progress: _,
             guids: Guids { workspace: _, base: _, parents: _, final_snapshot },
             // What an attempt has found and done.
@@ -200,6 +201,7 @@ impl Stage {
                     None => layout.workspace.to_string(),
                 }
             }
+            Step::CheckWorkspace => self.order.private_path.display().to_string(),
             Step::RenameAside | Step::DestroyPredecessor | Step::ParkPredecessor => {
                 layout.predecessor.to_string()
             }
@@ -323,12 +325,13 @@ impl Stage {
                 .and_then(|()| self.record_workspace()),
             Step::MountWorkspace => engine
                 .mount_private(&layout.workspace, &order.private_path)
-                .map(|device| self.device = device),
+                .map(|root| self.root = Some(root)),
+            Step::CheckWorkspace => self.check_workspace(),
             Step::SetOwnership => match &order.record.ownership {
-                Some(ids) => engine.set_ownership(&order.private_path, ids),
+                Some(ids) => self.root().and_then(|root| engine.set_ownership(root, ids)),
                 None => Ok(()),
             },
-            Step::Flush => engine.flush(&order.private_path),
+            Step::Flush => self.root().and_then(|root| engine.flush_workspace(root)),
             Step::TakeFinal => self.take_final(),
             Step::Fence => return self.fence(),
             Step::Unfence => self.unfence(),
@@ -344,8 +347,8 @@ impl Stage {
             Step::RenameIntoPlace => return self.rename_into_place(),
             Step::SwapMounts => self.swap_mounts(),
             Step::UnmountWorkspace => {
-                drop(self.device.take());
-                engine.unmount_private(&order.private_path)
+                let root = self.root.take();
+                engine.unmount_private(&order.private_path, root.as_ref().map(AsFd::as_fd))
             }
             Step::Conclude => self.conclude(),
             Step::ParkPredecessor => self.park_predecessor(),
@@ -375,6 +378,20 @@ impl Stage {
 
     pub(super) fn id(&self) -> TransactionId {
         self.order.record.id
+    }
+
+    /// The root of the workspace.
+    fn root(&self) -> Result<BorrowedFd<'_>, Fault> {
+        Ok(self.root.as_ref().ok_or(Errno::BADF)?.as_fd())
+    }
+
+    /// Refuses where the path that the caller writes to has come to lead elsewhere: part of the change
+    /// may be there.
+    fn check_workspace(&self) -> Result<(), Fault> {
+        match self.engine.leads_to(&self.order.private_path, self.root()?)? {
+            true => Ok(()),
+            false => Err(Errno::STALE.into()),
+        }
     }
 
     /// The property by which an init transaction's own datasets are known.

@@ -167,6 +167,30 @@ fn root_of_a_container_commits_and_rolls_back() {
     inside.end();
 }
 
+/// The `zfs` command finds the workspace busy, where it would mount it in public; in place, it leaves it
+/// out.
+#[test]
+fn a_new_mount_point_reaches_no_workspace_in_a_container() {
+    let Ok(dataset) = std::env::var(DATASET) else {
+        return in_container("container::a_new_mount_point_reaches_no_workspace_in_a_container");
+    };
+    let inside = Inside::new(&dataset);
+    for (leaf, strategy) in ["promoted", "in-place"].into_iter().zip(STRATEGIES) {
+        let target = inside.target(leaf);
+        let transaction = inside.begin(&target, strategy);
+        let workspace = format!("{target}-txn-{}", transaction.id());
+        let elsewhere = path_of(&inside.dataset).with_extension(leaf);
+        let set = format!("mountpoint={}", elsewhere.display());
+        let set = Command::new("zfs").args(["set", &set, inside.dataset.as_str()]).status();
+        assert_eq!(set.unwrap().success(), strategy == Strategy::InPlace);
+        assert_eq!(mounts_of(&workspace), [transaction.path()]);
+        let receipt = transaction.commit().unwrap();
+        assert!(receipt.leftovers.is_empty(), "{receipt:?}");
+        assert_eq!(read(&path_of(&target)), "new");
+    }
+    inside.end();
+}
+
 #[test]
 fn root_of_a_container_gets_conflicts() {
     let Ok(dataset) = std::env::var(DATASET) else {

@@ -40,3 +40,4 @@ mod test_pool;
 #[path = "../../src/test_write.rs"]
 mod test_write;
 mod volumes;
+mod workspace;

@@ -8,6 +8,7 @@ use std::process::Command;
 
 use zfs_txn::{CommitError, Conflict};
 
+use crate::recovery::abandon;
 use crate::support::{Identity, Scene, State, claims, mounts_of};
 
 fn mount(args: &[&str]) {
@@ -211,12 +212,10 @@ fn a_boot_in_the_middle_of_a_transaction_mounts_the_old_content_alone() {
     let scene = Scene::new();
     let path = scene.pool.directory().join("srv");
     let target = scene.dataset("t", &["-o", &format!("mountpoint={}", path.display())]);
-    let transaction = scene.begin(&target);
-    fs::write(transaction.path().join("file"), "uncommitted").unwrap();
-    let workspace = format!("{target}-txn-{}", transaction.id());
-    let private = transaction.path().to_owned();
     // As after a crash: the handle is gone, and so are the mounts.
-    std::mem::forget(transaction);
+    let id = abandon(&scene, &target, "forget");
+    let workspace = format!("{target}-txn-{id}");
+    let private = mounts_of(&workspace).remove(0);
     unmount(&private);
     fs::remove_dir(&private).unwrap();
     scene.pool.reimport();

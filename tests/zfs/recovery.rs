@@ -14,7 +14,7 @@ use crate::support::{Identity, Scene, State, again, assert_passed, mounts_of};
 const CHILD: &str = "ZFS_TXN_TEST_CHILD";
 
 /// As a crash leaves it: the process is gone without having undone anything.
-fn abandon(scene: &Scene, target: &DatasetName, what: &str) -> TransactionId {
+pub fn abandon(scene: &Scene, target: &DatasetName, what: &str) -> TransactionId {
     let test = "recovery::a_child_process_leaves_a_transaction";
     let output = again(test, CHILD, &format!("{what} {target}")).output().unwrap();
     assert_passed(&output);

@@ -137,6 +137,7 @@ impl Disk {
             Step::Look
             | Step::CopyPermissions
             | Step::MountWorkspace
+            | Step::CheckWorkspace
             | Step::SetOwnership
             | Step::Flush
             | Step::PrepareMounts

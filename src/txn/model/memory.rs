@@ -2,7 +2,7 @@
 //! from a real one. [`verbs`](super::verbs) makes an engine of it.
 
 use std::collections::BTreeMap;
-use std::os::fd::{AsRawFd, OwnedFd, RawFd};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd, RawFd};
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
@@ -233,9 +233,10 @@ impl Pool {
         Ok(given)
     }
 
-    /// Which dataset a detached mount is of.
-    pub(super) fn prepared(&self, mount: &OwnedFd) -> Result<u64, Fault> {
-        let found = self.prepared.iter().find(|prepared| prepared.given == mount.as_raw_fd());
+    /// Which dataset a detached mount, or an open root, is of.
+    pub(super) fn prepared(&self, mount: impl AsFd) -> Result<u64, Fault> {
+        let found =
+            self.prepared.iter().find(|prepared| prepared.given == mount.as_fd().as_raw_fd());
         Ok(found.ok_or(Errno::BADF)?.dataset)
     }
 

@@ -1,6 +1,6 @@
 //! An engine whose process dies: after a number of effects no call comes back, as after `SIGKILL`.
 
-use std::os::fd::OwnedFd;
+use std::os::fd::{BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -171,6 +171,7 @@ impl Engine for Mortal {
             fn mounts_on(place: &Place) -> Vec<PathBuf>;
             fn stream_length(route: Route<'_>) -> u64;
             fn changed_files(snapshot: &str, from: Option<&str>) -> Vec<FileId>;
+            fn leads_to(at: &Path, root: BorrowedFd<'_>) -> bool;
             fn mounted_anywhere(dataset: &DatasetName) -> Vec<ElsewhereMount>;
         }
         effects {
@@ -195,14 +196,14 @@ impl Engine for Mortal {
             fn fence(name: &DatasetName) -> (), of name.as_str();
             fn unfence(name: &DatasetName, guid: Guid, before: Fence) -> (), of name.as_str();
             fn keep_from_boot_mounts(name: &DatasetName) -> (), of name.as_str();
-            fn mount_private(dataset: &DatasetName, at: &Path) -> Option<OwnedFd>, of dataset.as_str();
-            fn unmount_private(at: &Path) -> (), of text(at);
+            fn mount_private(dataset: &DatasetName, at: &Path) -> OwnedFd, of dataset.as_str();
+            fn unmount_private(at: &Path, root: Option<BorrowedFd<'_>>) -> (), of text(at);
             fn unmount_stray(place: &Place) -> (), of text(&place.path);
             fn unmount_unused(dataset: &DatasetName, place: &Place) -> (), of dataset.as_str();
-            fn flush(at: &Path) -> (), of text(at);
             fn write_back(dataset: &DatasetName) -> (), of dataset.as_str();
             fn renew_deletions(dataset: &DatasetName) -> bool, of dataset.as_str();
-            fn set_ownership(at: &Path, ids: &Ids) -> (), of text(at);
+            fn flush_workspace(root: BorrowedFd<'_>) -> (), of "/";
+            fn set_ownership(root: BorrowedFd<'_>, ids: &Ids) -> (), of "/";
         }
     }
 

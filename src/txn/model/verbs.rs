@@ -1,6 +1,6 @@
 //! The verbs of an engine, on the pool in memory.
 
-use std::os::fd::OwnedFd;
+use std::os::fd::{BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
 use rustix::mount::MountAttrFlags;
@@ -354,14 +354,21 @@ impl Engine for Memory {
         Ok(())
     }
 
-    fn mount_private(&self, dataset: &DatasetName, at: &Path) -> Result<Option<OwnedFd>, Fault> {
+    fn leads_to(&self, at: &Path, root: BorrowedFd<'_>) -> Result<bool, Fault> {
+        let pool = self.pool();
+        let dataset = pool.prepared(root)?;
+        Ok(pool.topmost(at).is_some_and(|mount| mount.dataset == dataset))
+    }
+
+    fn mount_private(&self, dataset: &DatasetName, at: &Path) -> Result<OwnedFd, Fault> {
         let mut pool = self.pool();
         let guid = pool.dataset(dataset.as_str())?.guid;
         pool.mount(guid, at);
-        Ok(None)
+        // What is open keeps it busy, as a prepared mount does.
+        pool.prepare(guid)
     }
 
-    fn unmount_private(&self, at: &Path) -> Result<(), Fault> {
+    fn unmount_private(&self, at: &Path, _: Option<BorrowedFd<'_>>) -> Result<(), Fault> {
         let mut pool = self.pool();
         pool.unmount(at);
         // The directory can't be removed as long as something is mounted there.
@@ -379,13 +386,6 @@ impl Engine for Memory {
         self.unmount_stray(place)
     }
 
-    fn flush(&self, at: &Path) -> Result<(), Fault> {
-        let mut pool = self.pool();
-        let guid = pool.topmost(at).ok_or(Errno::NOENT)?.dataset;
-        pool.write_back(guid);
-        Ok(())
-    }
-
     fn write_back(&self, dataset: &DatasetName) -> Result<(), Fault> {
         let mut pool = self.pool();
         let guid = pool.dataset(dataset.as_str())?.guid;
@@ -397,8 +397,15 @@ impl Engine for Memory {
         Ok(true)
     }
 
-    fn set_ownership(&self, at: &Path, _: &Ids) -> Result<(), Fault> {
-        self.flush(at)
+    fn flush_workspace(&self, root: BorrowedFd<'_>) -> Result<(), Fault> {
+        let mut pool = self.pool();
+        let guid = pool.prepared(root)?;
+        pool.write_back(guid);
+        Ok(())
+    }
+
+    fn set_ownership(&self, root: BorrowedFd<'_>, _: &Ids) -> Result<(), Fault> {
+        self.flush_workspace(root)
     }
 
     fn prepare_mount(&self, dataset: &DatasetName, place: Place) -> Result<PreparedMount, Fault> {

@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::io::Write;
+use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, mpsc};
 
@@ -123,9 +124,11 @@ fn what_was_synced_to_the_old_content_before_a_power_cut_is_kept_by_recovery() {
     assert_eq!(scene.content(&target).as_deref(), Some("new"));
     let look = scene.pool.directory().join("look");
     fs::create_dir(&look).unwrap();
-    scene.engine.kernel.mount_private(&predecessor.parse().unwrap(), &look).unwrap();
+    let kernel = &scene.engine.kernel;
+    let root = kernel.mount_private(&predecessor.parse().unwrap(), &look).unwrap();
     assert_eq!(fs::read_to_string(look.join("file")).unwrap(), "old, first, second");
-    scene.engine.kernel.unmount_private(&look).unwrap();
+    kernel.unmount_private(&look, Some(root.as_fd())).unwrap();
+    drop(root);
     scene.pool.cleanup();
 }
 
