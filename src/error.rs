@@ -50,6 +50,9 @@ impl StepError {
                  the workspace again, where it was only moved or covered",
             );
         }
+        if self.step == Step::CheckOwner {
+            return Some("nothing was done: detach it there, and resume it here");
+        }
         Some(match self.errno {
             Errno::PERM | Errno::ACCES if self.step == Step::Promote => {
                 "run as root; if the dataset is encrypted, target and workspace must have the same \
@@ -463,9 +466,10 @@ impl fmt::Display for Doubt<'_> {
     }
 }
 
-/// A rollback that could not remove everything. The target is untouched in any case.
+/// A rollback that could not remove everything, or, in a forked process, has done nothing
+/// ([`Step::CheckOwner`]). The target is untouched in any case.
 #[derive(Debug, thiserror::Error)]
-#[error("the transaction {id} is rolled back, but not all of it is gone: {}", Left(left))]
+#[error("{}", NotAll { id, left, errors })]
 pub struct RollbackError {
     /// The transaction's id.
     pub id: TransactionId,
@@ -473,6 +477,26 @@ pub struct RollbackError {
     pub left: Vec<Leftover>,
     /// Every step that failed, in order.
     pub errors: Vec<StepError>,
+}
+
+struct NotAll<'a> {
+    id: &'a TransactionId,
+    left: &'a [Leftover],
+    errors: &'a [StepError],
+}
+
+impl fmt::Display for NotAll<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { id, left, errors } = self;
+        match errors.iter().find(|error| error.step == Step::CheckOwner) {
+            Some(error) => write!(f, "the transaction {id} is not rolled back: {error}"),
+            None => write!(
+                f,
+                "the transaction {id} is rolled back, but not all of it is gone: {}",
+                Left(left)
+            ),
+        }
+    }
 }
 
 /// Why [`Transaction::detach`] failed. Nothing was changed.

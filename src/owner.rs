@@ -63,6 +63,18 @@ impl Owner {
         self.pid
     }
 
+    /// Whether this is the process that asks, and not one that was forked from it. What can't be found
+    /// out counts as no.
+    fn is_this_process(&self) -> bool {
+        // A child in another pid namespace may have the same number there.
+        let namespace = || rustix::fs::stat("/proc/self/ns/pid").map(|stat| stat.st_ino);
+        // There may be no descriptor left to read this with.
+        let start = || Process::read("self").map_or(self.start, |process| process.start);
+        self.pid == std::process::id()
+            && namespace() == Ok(self.pid_namespace)
+            && start() == self.start
+    }
+
     /// What became of this owner of the transaction `id`.
     ///
     /// **Another boot means dead**, on this host or another: the pool is imported here, so who had
@@ -87,7 +99,7 @@ impl Owner {
         }
         if *self == here {
             // A handle that ended in doubt has no lease: this process may recover what it left.
-            return if Lease::is_held(id) { Fate::Alive } else { Fate::Dead };
+            return if Lease::is_held(id, self) { Fate::Alive } else { Fate::Dead };
         }
         // /proc may be mounted for another pid namespace than this process's.
         match Process::read("self") {
@@ -227,35 +239,49 @@ impl Process {
     }
 }
 
-/// While it lives, the transaction has a handle in this process.
+/// While it lives, the transaction has a handle in the process that took it.
 ///
-/// A forked child has a copy of the list, but another pid: its parent is judged by `/proc`.
+/// A forked child has a copy of each lease, and of the list. As all say whose they are, they say nothing
+/// of the child.
 #[derive(Debug)]
 #[must_use = "dropping a lease gives it back"]
-pub(crate) struct Lease(TransactionId);
+pub(crate) struct Lease {
+    id: TransactionId,
+    owner: Owner,
+}
 
 /// One entry for each lease.
-static HELD: Mutex<Vec<TransactionId>> = Mutex::new(Vec::new());
+static HELD: Mutex<Vec<(TransactionId, Owner)>> = Mutex::new(Vec::new());
 
 impl Lease {
-    pub(crate) fn take(id: TransactionId) -> Self {
-        Self::held().push(id);
-        Self(id)
+    /// For this process, which is `owner`.
+    pub(crate) fn take(id: TransactionId, owner: Owner) -> Self {
+        Self::held().push((id, owner.clone()));
+        Self { id, owner }
     }
 
-    fn is_held(id: TransactionId) -> bool {
-        Self::held().contains(&id)
+    /// The process that has it, if this is another one, forked from that.
+    pub(crate) fn elsewhere(&self) -> Option<u32> {
+        (!self.owner.is_this_process()).then_some(self.owner.pid)
     }
 
-    fn held() -> MutexGuard<'static, Vec<TransactionId>> {
+    fn is_held(id: TransactionId, by: &Owner) -> bool {
+        Self::held().iter().any(|(held, owner)| *held == id && owner == by)
+    }
+
+    fn held() -> MutexGuard<'static, Vec<(TransactionId, Owner)>> {
         HELD.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 impl Drop for Lease {
     fn drop(&mut self) {
+        // At the fork, another thread may have had the list, and has it for ever in the child.
+        if self.elsewhere().is_some() {
+            return;
+        }
         let mut held = Self::held();
-        if let Some(at) = held.iter().position(|&id| id == self.0) {
+        if let Some(at) = held.iter().position(|(id, by)| (*id, by) == (self.id, &self.owner)) {
             held.swap_remove(at);
         }
     }
@@ -290,8 +316,8 @@ mod tests {
         let id = TransactionId::from_bits(2);
         let owner = Owner::this_process().unwrap();
         assert_eq!(owner.fate(id), Fate::Dead);
-        let lease = Lease::take(id);
-        let second = Lease::take(id);
+        let lease = Lease::take(id, owner.clone());
+        let second = Lease::take(id, owner.clone());
         assert_eq!(owner.fate(id), Fate::Alive);
         assert_eq!(owner.fate(TransactionId::from_bits(3)), Fate::Dead);
         drop(lease);
@@ -313,10 +339,33 @@ mod tests {
         assert_eq!(owner.fate(ID), Fate::Dead);
     }
 
+    /// As in a child, whose copies of leases and list are its parent's.
+    #[test]
+    fn a_lease_of_another_process_says_nothing_of_this_one() {
+        let id = TransactionId::from_bits(5);
+        let here = Owner::this_process().unwrap();
+        let parents = [
+            Owner { pid: here.pid - 1, ..here.clone() },
+            Owner { pid_namespace: here.pid_namespace + 1, ..here.clone() },
+            Owner { start: here.start - 1, ..here.clone() },
+        ];
+        for parent in parents {
+            let copy = Lease::take(id, parent.clone());
+            assert_eq!(copy.elsewhere(), Some(parent.pid));
+            assert_eq!(here.fate(id), Fate::Dead);
+            let own = Lease::take(id, here.clone());
+            assert_eq!((own.elsewhere(), here.fate(id)), (None, Fate::Alive));
+            drop(copy);
+            assert_eq!(here.fate(id), Fate::Alive);
+            drop(own);
+            assert_eq!(here.fate(id), Fate::Dead);
+        }
+    }
+
     #[test]
     fn a_lease_in_this_process_says_nothing_of_another() {
         let id = TransactionId::from_bits(4);
-        let _lease = Lease::take(id);
+        let _lease = Lease::take(id, Owner::this_process().unwrap());
         let mut child = Command::new("sleep").arg("60").spawn().unwrap();
         let owner = owner(&child);
         kill(&mut child);
@@ -344,8 +393,8 @@ mod tests {
 
     #[test]
     fn another_boot_is_death_and_another_namespace_unknown() {
-        let _lease = Lease::take(ID);
         let here = Owner::this_process().unwrap();
+        let _lease = Lease::take(ID, here.clone());
         let with = |change: fn(&mut Owner)| {
             let mut owner = here.clone();
             change(&mut owner);

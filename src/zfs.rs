@@ -236,8 +236,9 @@ impl Zfs {
             let workspace = stage.order.layout.workspace.clone();
             return Err(ResumeError::NoWorkspace { id, workspace });
         }
-        let lease = Lease::take(id);
-        let resumed = stage.resume();
+        let owner = Owner::this_process().map_err(|errno| failed(Step::Resume, errno.into()))?;
+        let lease = Lease::take(id, owner.clone());
+        let resumed = stage.resume(owner);
         match resumed {
             Ok(()) => Ok(Transaction::resumed(stage, lease)),
             Err(error) => Err(ResumeError::Failed { error }),
@@ -368,6 +369,8 @@ impl TransactionBuilder<'_> {
     fn begin_once(&self) -> Result<Transaction, BeginError> {
         self.zfs.check_confinement(self.target)?;
         let id = random_id().map_err(|fault| look_failed(self.target.as_str(), fault))?;
+        let owner = Owner::this_process();
+        let owner = owner.map_err(|errno| look_failed(self.target.as_str(), errno.into()))?;
         let ids = self.ownership.as_ref().map(Ownership::resolve).transpose()?;
         self.finish_interrupted()?;
         let mut facts = self.facts(self.target)?;
@@ -376,7 +379,7 @@ impl TransactionBuilder<'_> {
             self.finish_interrupted()?;
             facts = self.facts(self.target)?;
         }
-        let order = match facts {
+        let mut order = match facts {
             Some(facts) => self.update(id, ids, &facts)?,
             None => self.init(id, ids)?,
         };
@@ -384,7 +387,8 @@ impl TransactionBuilder<'_> {
             self.zfs.check_confinement(name)?;
         }
         tracing::debug!(kind = %order.record.kind, %id, "begin");
-        Transaction::begin(Arc::clone(&self.zfs.engine), order)
+        order.record.owner = Some(owner.clone());
+        Transaction::begin(Arc::clone(&self.zfs.engine), order, Lease::take(id, owner))
     }
 
     /// Finishes what was interrupted on the target, and refuses one whose names are being swapped.
@@ -526,7 +530,7 @@ impl TransactionBuilder<'_> {
                 settings: (!in_place).then(|| settings.fingerprint()),
                 strategy: self.strategy,
                 fence: self.fence.then_some(fence),
-                ..self.record(id, Kind::Update, ownership, gate)?
+                ..self.record(id, Kind::Update, ownership, gate)
             },
             layout,
             plan: Plan::new(shape),
@@ -547,16 +551,9 @@ impl TransactionBuilder<'_> {
     }
 
     /// What both kinds of transaction put on record.
-    fn record(
-        &self,
-        id: TransactionId,
-        kind: Kind,
-        ownership: Option<Ids>,
-        gate: Gate,
-    ) -> Result<Record, BeginError> {
-        let failed = |errno| look_failed(self.target.as_str(), Fault::from(errno));
+    fn record(&self, id: TransactionId, kind: Kind, ownership: Option<Ids>, gate: Gate) -> Record {
         let begun = SystemTime::now().duration_since(UNIX_EPOCH);
-        Ok(Record {
+        Record {
             id,
             kind,
             strategy: Strategy::Promote,
@@ -573,9 +570,9 @@ impl TransactionBuilder<'_> {
             final_leaf: self.final_snapshot.clone(),
             overwrite: self.on_conflict == OnConflict::Overwrite,
             fence: None,
-            owner: Some(Owner::this_process().map_err(failed)?),
+            owner: None,
             begun: begun.map_or(0, |since| since.as_secs()),
-        })
+        }
     }
 
     fn init(&self, id: TransactionId, ownership: Option<Ids>) -> Result<Order, BeginError> {
@@ -621,7 +618,7 @@ impl TransactionBuilder<'_> {
         Ok(Order {
             record: Record {
                 missing_parents: missing_parents.len(),
-                ..self.record(id, Kind::Init, ownership, gate)?
+                ..self.record(id, Kind::Init, ownership, gate)
             },
             layout: Layout::new(&target, id, leaf, missing_parents, 0)?,
             plan: Plan::new(shape),

@@ -33,6 +33,7 @@ use std::time::Duration;
 pub use plan::{Kind, Step};
 
 use crate::engine::Engine;
+use crate::errno::Errno;
 use crate::error::{BeginError, CommitError, DetachError, RollbackError, StepError};
 use crate::name::{DatasetName, TransactionId};
 use crate::owner::Lease;
@@ -57,25 +58,35 @@ const SETTLE: Duration = Duration::from_secs(1);
 /// A transaction may be moved to another thread. Nothing stops several transactions on one target
 /// from being open: the first one that commits wins, the others get a
 /// [`Conflict`](crate::Conflict).
+///
+/// **After a fork** the transaction stays with the process that began or resumed it. The child's copy
+/// does nothing when it is dropped, and refuses to commit, roll back or detach
+/// ([`Step::CheckOwner`](crate::Step::CheckOwner)): to hand the transaction over, the parent detaches it
+/// and the child [resumes](crate::Zfs::resume) it. As long as the child has the copy, it has the
+/// workspace open as well, which keeps a rollback or a commit in place from removing the workspace: drop
+/// the copy, or replace the child's program, which closes it.
 #[derive(Debug)]
 #[must_use = "dropping a transaction rolls it back"]
 pub struct Transaction {
     stage: Stage,
     /// Whether the workspace is still there, to be rolled back on drop.
     open: bool,
-    /// Says to recovery that this transaction has a living handle.
-    _lease: Lease,
+    /// Says to recovery that this transaction has a living handle, and in which process.
+    lease: Lease,
 }
 
 impl Transaction {
     /// Carries out the begin steps of an order; undoes them when one fails.
-    pub(crate) fn begin(engine: Arc<dyn Engine>, order: Order) -> Result<Self, BeginError> {
-        let lease = Lease::take(order.record.id);
+    pub(crate) fn begin(
+        engine: Arc<dyn Engine>,
+        order: Order,
+        lease: Lease,
+    ) -> Result<Self, BeginError> {
         let mut stage = Stage::new(engine, order);
         let steps = stage.order.plan.begin.clone();
         let mut done = Vec::new();
         match stage.run(&steps, &mut done) {
-            Ok(()) => Ok(Self { stage, open: true, _lease: lease }),
+            Ok(()) => Ok(Self { stage, open: true, lease }),
             Err(stop) => {
                 let errors = stage.undo(&done);
                 stage.record_rollback(&errors);
@@ -89,7 +100,7 @@ impl Transaction {
 
     /// A transaction whose workspace is there and mounted.
     pub(crate) fn resumed(stage: Stage, lease: Lease) -> Self {
-        Self { stage, open: true, _lease: lease }
+        Self { stage, open: true, lease }
     }
 
     /// The root directory of the workspace. Everything below it becomes the target's content. Of a
@@ -101,6 +112,10 @@ impl Transaction {
     ///
     /// Snapshots of the workspace, the caller's own included, don't come along: they are destroyed before
     /// a commit by promote, with the workspace in place, and by a rollback.
+    ///
+    /// The workspace is held open, so that it is not unmounted by accident (`umount`, `zfs unmount -a`,
+    /// `zpool export`: busy). Where it is taken away all the same (`umount --lazy`), moved or covered,
+    /// a commit or detach changes nothing and says so: what is written elsewhere is never published.
     pub fn path(&self) -> &Path {
         &self.stage.order.private_path
     }
@@ -168,13 +183,17 @@ impl Transaction {
     ///
     /// # Errors
     /// [`CommitError::Conflict`] and [`CommitError::Unchanged`] hand the transaction back as it was
-    /// before the call. [`CommitError::InDoubt`] names everything that a person needs to know.
+    /// before the call; so it is where the path has come to lead elsewhere than to the workspace, and in
+    /// a forked child. [`CommitError::InDoubt`] names everything that a person needs to know.
     ///
     /// # Privileges
     /// As for [`TransactionBuilder::begin`](crate::TransactionBuilder::begin).
     pub fn commit(mut self) -> Result<Receipt, CommitError> {
         let span = tracing::info_span!("commit", target = %self.target(), id = %self.id());
         let _entered = span.enter();
+        if let Err(error) = self.check_owner() {
+            return Err(CommitError::Unchanged { error, transaction: Box::new(self) });
+        }
         // From here on, a panic must not roll back what may be half committed.
         self.open = false;
         loop {
@@ -195,6 +214,14 @@ impl Transaction {
                 _ => return Err(self.give_up(stop, errors)),
             }
         }
+    }
+
+    /// Refuses in a process that was forked from the one that has the transaction.
+    fn check_owner(&self) -> Result<(), StepError> {
+        let Some(pid) = self.lease.elsewhere() else { return Ok(()) };
+        let detail = Some(format!("process {pid} has it, which this one was forked from"));
+        let subject = self.target().to_string();
+        Err(StepError { step: Step::CheckOwner, subject, errno: Errno::PERM, detail })
     }
 
     /// Hands the transaction back, if the commit steps that were done could be undone.
@@ -278,11 +305,15 @@ impl Transaction {
     /// One txg. A crash leaves it interrupted or detached.
     ///
     /// # Errors
-    /// The record could not be written. The transaction is handed back.
+    /// The record could not be written, or [`path`](Self::path) has come to lead elsewhere than to the
+    /// workspace. The transaction is handed back.
     ///
     /// # Privileges
     /// As for [`commit`](Self::commit).
     pub fn detach(mut self) -> Result<TransactionId, DetachError> {
+        if let Err(error) = self.check_owner() {
+            return Err(DetachError { error, transaction: Box::new(self) });
+        }
         let mut record = self.stage.order.record.clone();
         (record.state, record.owner) = (State::Detached, None);
         // What is not in the workspace would be missing when it is resumed.
@@ -313,9 +344,14 @@ impl Transaction {
     ///
     /// # Errors
     /// Where something can't be removed, for example because a file in the workspace is open. The
-    /// error lists what is left; all else is gone.
+    /// error lists what is left; all else is gone. In a forked child nothing is done.
     pub fn rollback(mut self) -> Result<(), RollbackError> {
-        self.roll_back()
+        match self.check_owner() {
+            Ok(()) => self.roll_back(),
+            Err(error) => {
+                Err(RollbackError { id: self.id(), left: Vec::new(), errors: vec![error] })
+            }
+        }
     }
 
     fn roll_back(&mut self) -> Result<(), RollbackError> {
@@ -342,7 +378,8 @@ fn leftovers(stage: &Stage, errors: &[StepError]) -> Vec<Leftover> {
 
 impl Drop for Transaction {
     fn drop(&mut self) {
-        if !self.open {
+        // A forked child's copy is nothing to the transaction, which its parent has.
+        if !self.open || self.lease.elsewhere().is_some() {
             return;
         }
         match self.roll_back() {

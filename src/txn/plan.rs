@@ -94,6 +94,9 @@ pub enum Step {
     EraseRecord,
     /// Destroy a predecessor that an earlier commit had to keep.
     DestroyPredecessor,
+    /// See that this process is the one that has the transaction, and not one forked from it. Changes
+    /// nothing.
+    CheckOwner,
     /// Record that the transaction is detached.
     Detach,
     /// Record that a detached transaction has an owner again.
@@ -165,6 +168,7 @@ impl fmt::Display for Step {
             Self::Conclude => "conclude the commit of",
             Self::DestroyPredecessor => "destroy the predecessor",
             Self::ParkPredecessor => "keep from being mounted at boot the predecessor",
+            Self::CheckOwner => "end, in a forked process, the transaction on",
             Self::Detach => "detach the workspace",
             Self::Resume => "resume with the workspace",
             Self::DestroyLook => "destroy the snapshot for comparing",

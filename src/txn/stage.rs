@@ -206,6 +206,7 @@ impl Stage {
                 layout.predecessor.to_string()
             }
             Step::Look
+            | Step::CheckOwner
             | Step::CheckTarget
             | Step::PrepareMounts
             | Step::RenameIntoPlace
@@ -285,7 +286,7 @@ impl Stage {
         let order = &self.order;
         let layout = &order.layout;
         let result = match step {
-            Step::Look | Step::Detach | Step::Resume => Ok(()),
+            Step::Look | Step::CheckOwner | Step::Detach | Step::Resume => Ok(()),
             Step::CopyPermissions => engine.copy_permissions(&layout.target, &layout.workspace),
             Step::WriteRecord => match &order.ancestor {
                 Some((name, guid)) => engine.write_record(
@@ -444,10 +445,8 @@ impl Stage {
     }
 
     /// Takes up a detached transaction: of several processes that try, one gets it.
-    pub(crate) fn resume(&mut self) -> Result<(), StepError> {
+    pub(crate) fn resume(&mut self, owner: Owner) -> Result<(), StepError> {
         let detached = self.order.record.clone();
-        let owner = Owner::this_process();
-        let owner = owner.map_err(|errno| self.error(Step::Resume, Fault::from(errno)))?;
         let open = Record { state: State::Open, owner: Some(owner), ..detached.clone() };
         self.rewrite_record(open).map_err(|fault| self.error(Step::Resume, fault))?;
         // There may be a mount of before, if this is the same boot.

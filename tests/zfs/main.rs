@@ -12,6 +12,7 @@ mod container;
 mod endurance;
 mod errors;
 mod fence;
+mod fork;
 mod forks;
 mod go_over;
 mod held;
@@ -22,8 +23,8 @@ mod mapped;
 mod meanwhile;
 mod memory;
 mod mounts;
-mod pages;
 mod others;
+mod pages;
 mod process;
 mod random;
 mod recovery;
@@ -31,6 +32,8 @@ mod resume;
 mod rollback;
 mod sent;
 mod support;
+#[path = "../../src/ffi/test_fork.rs"]
+mod test_fork;
 #[path = "../../src/ffi/test_forks.rs"]
 mod test_forks;
 #[path = "../../src/ffi/test_mapping.rs"]

@@ -150,6 +150,7 @@ impl Disk {
             | Step::TakeBase
             | Step::ParkPredecessor
             | Step::DestroyPredecessor
+            | Step::CheckOwner
             | Step::Detach
             | Step::Resume => panic!("{step:?} is in no plan"),
         }
