@@ -386,6 +386,23 @@ pub(crate) enum Attached {
     Gone,
 }
 
+/// Where a workspace is mounted, or the link to a volume's device is.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Private<'a> {
+    pub(crate) path: &'a Path,
+    /// The user who may get there, by the directory above, which is this user's; `None`: the user of
+    /// this process alone, to whom all below that directory belongs.
+    pub(crate) user: Option<u32>,
+}
+
+/// What makes a place unfit for private mounts.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Unfit {
+    pub(crate) path: PathBuf,
+    /// Follows the path in a sentence.
+    pub(crate) reason: &'static str,
+}
+
 /// ZFS and the mount table, as far as transactions need them.
 ///
 /// Verbs that destroy take the guid that was recorded when the thing was made, and refuse with
@@ -424,6 +441,8 @@ pub(crate) trait Engine: Send + Sync + fmt::Debug {
     /// What is mounted on or below the mount at `place` and is not one of ZFS's own snapshot
     /// automounts.
     fn mounts_on(&self, place: &Place) -> Result<Vec<PathBuf>, Fault>;
+    /// What makes a directory, or one above it, unfit for private mounts; `shared`: others may enter it.
+    fn unfit(&self, place: &Path, shared: bool) -> Result<Option<Unfit>, Fault>;
     /// Whether the path still leads to the workspace whose root or device this is.
     fn leads_to(&self, at: &Path, root: BorrowedFd<'_>) -> Result<bool, Fault>;
     /// Where `dataset`, or a directory in it, is mounted in whichever mount namespace.
@@ -491,10 +510,10 @@ pub(crate) trait Engine: Send + Sync + fmt::Debug {
     /// Returns the root of the workspace: as long as that is open, nobody unmounts it by accident. Of
     /// a volume, makes a link to its device, and returns the device: as long as that is open, its
     /// number is no other one's.
-    fn mount_private(&self, dataset: &DatasetName, at: &Path) -> Result<OwnedFd, Fault>;
+    fn mount_private(&self, dataset: &DatasetName, at: Private<'_>) -> Result<OwnedFd, Fault>;
     /// Takes the private mount away, wherever it is by now, and removes its directory with all that was
     /// written there. Without the `root`: what is mounted at the path.
-    fn unmount_private(&self, at: &Path, root: Option<BorrowedFd<'_>>) -> Result<(), Fault>;
+    fn unmount_private(&self, at: Private<'_>, root: Option<BorrowedFd<'_>>) -> Result<(), Fault>;
     /// Takes a mount of `dataset` away that nobody asked for, and its directory if it is empty.
     fn unmount_stray(&self, place: &Place) -> Result<(), Fault>;
     /// The same for a mount of `dataset` that somebody may have begun to use: what has anything in it

@@ -262,6 +262,16 @@ pub enum BeginError {
         /// The name.
         name: String,
     },
+    /// The place where the workspace would be mounted, or a directory on the way to it, is not safe:
+    /// somebody else could see workspaces, or put something else in their place. Either it is what
+    /// [`workspace_for`](crate::TransactionBuilder::workspace_for) was given, or `/run/zfs-txn`.
+    #[error("no workspace can be mounted safely: {} {reason}", path.display())]
+    UnsafePlace {
+        /// What is not safe.
+        path: std::path::PathBuf,
+        /// Why it is not; follows the path in a sentence.
+        reason: &'static str,
+    },
     /// The mount point is not an absolute path in UTF-8, nor `none` or `legacy`.
     #[error("{mountpoint:?} is no mount point: an absolute path, none or legacy is")]
     Mountpoint {
@@ -426,12 +436,14 @@ pub enum CommitError {
     /// A step failed, and so did undoing it or what comes after the commit point. The datasets
     /// named here are kept as they are; none of their content is lost.
     /// [`Zfs::recover`](crate::Zfs::recover) finishes the transaction when the cause is gone.
-    #[error("in doubt: {}", Doubt { id, target, receipt, errors })]
+    #[error("in doubt: {}", Doubt { id, target, path, receipt, errors })]
     InDoubt {
         /// The transaction's id: part of the names of everything it made.
         id: TransactionId,
         /// The target.
         target: DatasetName,
+        /// Where the workspace was mounted, and may be still.
+        path: std::path::PathBuf,
         /// Present when the commit point was passed: the target has the new content.
         receipt: Option<Box<Receipt>>,
         /// Every step that failed, in order.
@@ -442,13 +454,14 @@ pub enum CommitError {
 struct Doubt<'a> {
     id: &'a TransactionId,
     target: &'a DatasetName,
+    path: &'a std::path::Path,
     receipt: &'a Option<Box<Receipt>>,
     errors: &'a [StepError],
 }
 
 impl fmt::Display for Doubt<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { id, target, .. } = self;
+        let Self { id, target, path, .. } = self;
         match self.receipt {
             Some(_) => write!(f, "{target} has the new content, but not everything was put right")?,
             None => write!(f, "the commit did not take place, but could not be undone")?,
@@ -458,7 +471,7 @@ impl fmt::Display for Doubt<'_> {
             "; Zfs::recover finishes it; until then look for {target}{} (new content; it may be mounted at {}), {target}{} (old content) \
              and {target}@{}",
             id.workspace_suffix(),
-            crate::zfs::private_path(**id).display(),
+            path.display(),
             id.predecessor_suffix(),
             id.base_leaf()
         )?;

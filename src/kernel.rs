@@ -15,8 +15,8 @@ use rustix::mount::MountAttrFlags;
 use crate::compare;
 use crate::engine::{
     AtEnd, Attached, Concluded, Conclusion, Difference, Engine, Entry, Facts, Fault, InPlaceEnd,
-    Known, MARK, Place, Predecessor, PreparedMount, Promoted, Promotion, PropertyValue, Scope,
-    Settings, Staged, Staging, Watch,
+    Known, MARK, Place, Predecessor, PreparedMount, Private, Promoted, Promotion, PropertyValue,
+    Scope, Settings, Staged, Staging, Unfit, Watch,
 };
 use crate::errno::Errno;
 use crate::ffi::libzfs::{LibZfs, LibZfsError};
@@ -436,6 +436,10 @@ impl Engine for Kernel {
         Ok(mount::mounted_on(&mount::table()?, id))
     }
 
+    fn unfit(&self, place: &Path, shared: bool) -> Result<Option<Unfit>, Fault> {
+        Ok(mount::unfit(place, shared)?)
+    }
+
     fn leads_to(&self, at: &Path, root: BorrowedFd<'_>) -> Result<bool, Fault> {
         Ok(mount::leads_to(at, root)?)
     }
@@ -734,17 +738,19 @@ impl Engine for Kernel {
         Ok(self.libzfs.set_without_mounting(name.as_str(), "canmount", "noauto")?)
     }
 
-    fn mount_private(&self, dataset: &DatasetName, at: &Path) -> Result<OwnedFd, Fault> {
+    fn mount_private(&self, dataset: &DatasetName, at: Private<'_>) -> Result<OwnedFd, Fault> {
         let options = MountAttrFlags::MOUNT_ATTR_RELATIME;
         match mount::detached(dataset.as_str(), options) {
             Err(_) if self.is_volume(dataset)? => {
-                Ok(volume::link(dataset.as_str(), at).map_err(no_device)?)
+                let (path, device) = volume::open_by_name(dataset.as_str()).map_err(no_device)?;
+                mount::link_private(&path, at)?;
+                Ok(device)
             }
-            mount => Ok(mount::attach_private(&mount?, at)?),
+            mount => mount::attach_private(&mount?, at),
         }
     }
 
-    fn unmount_private(&self, at: &Path, root: Option<BorrowedFd<'_>>) -> Result<(), Fault> {
+    fn unmount_private(&self, at: Private<'_>, root: Option<BorrowedFd<'_>>) -> Result<(), Fault> {
         Ok(mount::detach_private(at, root).and_then(|()| mount::remove_private(at))?)
     }
 

@@ -24,7 +24,8 @@ mod table;
 
 pub(crate) use elsewhere::everywhere;
 pub(crate) use private::{
-    attach_private, detach_private, leads_to, make_private_directory, remove_private,
+    attach_private, detach_private, leads_to, link_private, make_private_place, remove_private,
+    unfit,
 };
 pub(crate) use swap::{prepare, put, topmost};
 pub(crate) use table::{below, mounted_on, places, table};

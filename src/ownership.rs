@@ -88,32 +88,35 @@ impl Ownership {
 
     /// Looks the names up.
     pub(crate) fn resolve(&self) -> Result<Ids, BeginError> {
-        let unknown = |what: &'static str, name: &str| BeginError::UnknownPrincipal {
-            what,
-            name: name.to_owned(),
-        };
-        let id = |principal: &Principal, what, find: &dyn Fn(&str) -> Option<u32>| match principal {
-            Principal::Id(id) => Ok(*id),
-            Principal::Name(name) => find(name).ok_or_else(|| unknown(what, name)),
-        };
-        let user = |name: &str| uzers::get_user_by_name(name).map(|user| user.uid());
         let group = |name: &str| uzers::get_group_by_name(name).map(|group| group.gid());
-        // All ones means "leave it" to chown(2), so it is nobody's number.
-        let number = |id: u32, what| {
-            if id == u32::MAX { Err(unknown(what, "-1")) } else { Ok(id) }
-        };
+        let group = |principal: &Principal| principal.resolve("group", group);
         Ok(Ids {
-            user: match &self.user {
-                Some(principal) => Some(number(id(principal, "user", &user)?, "user")?),
-                None => None,
-            },
-            group: match &self.group {
-                Some(principal) => Some(number(id(principal, "group", &group)?, "group")?),
-                None => None,
-            },
+            user: self.user.as_ref().map(Principal::resolve_user).transpose()?,
+            group: self.group.as_ref().map(group).transpose()?,
             mode: self.mode,
             whole_tree: self.whole_tree,
         })
+    }
+}
+
+impl Principal {
+    /// The user's number.
+    pub(crate) fn resolve_user(&self) -> Result<u32, BeginError> {
+        self.resolve("user", |name| uzers::get_user_by_name(name).map(|user| user.uid()))
+    }
+
+    fn resolve(
+        &self,
+        what: &'static str,
+        find: impl Fn(&str) -> Option<u32>,
+    ) -> Result<u32, BeginError> {
+        let (id, name) = match self {
+            // All ones means "leave it" to chown(2), so it is nobody's number.
+            Self::Id(u32::MAX) => (None, "-1"),
+            Self::Id(id) => (Some(*id), ""),
+            Self::Name(name) => (find(name).filter(|id| *id != u32::MAX), name.as_str()),
+        };
+        id.ok_or_else(|| BeginError::UnknownPrincipal { what, name: name.to_owned() })
     }
 }
 

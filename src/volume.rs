@@ -1,8 +1,7 @@
-//! Volumes by their block devices: which one it is, a private way to it, and its cached pages.
+//! Volumes by their block devices: which one it is, and its cached pages.
 
 use std::fs;
 use std::os::fd::OwnedFd;
-use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 use std::thread::sleep;
 use std::time::Duration;
@@ -11,7 +10,7 @@ use rustix::fs::{Advice, Mode, OFlags, fadvise, fsync, open};
 use rustix::io::Errno;
 
 use crate::ffi::zvol;
-use crate::mount::{errno_of, make_private_directory};
+use crate::mount::errno_of;
 
 /// How long to wait for a device: the kernel makes it after the volume, in a thread of its own. In
 /// steps that double, 10 s in all.
@@ -67,17 +66,12 @@ fn open_device(path: &Path, how: OFlags) -> Result<OwnedFd, Errno> {
     open(path, OFlags::RDONLY | OFlags::CLOEXEC | how, Mode::empty())
 }
 
-/// Makes `at` a link to a volume's device, in a directory where only this user looks. The link is right
-/// as long as the device is open, which keeps the pool from being exported.
-pub(crate) fn link(volume: &str, at: &Path) -> Result<OwnedFd, Errno> {
+/// A volume's device, and the path to it, which is right as long as the device is open. That keeps the
+/// pool from being exported.
+pub(crate) fn open_by_name(volume: &str) -> Result<(PathBuf, OwnedFd), Errno> {
     let path = device(volume)?;
     let device = open_device(&path, OFlags::empty())?;
-    if zvol::name(&device)? != volume {
-        return Err(Errno::STALE);
-    }
-    make_private_directory(at.parent().ok_or(Errno::INVAL)?)?;
-    symlink(path, at).map_err(|error| errno_of(&error))?;
-    Ok(device)
+    if zvol::name(&device)? == volume { Ok((path, device)) } else { Err(Errno::STALE) }
 }
 
 /// The volume's device, and those of its partitions, which have caches of their own.

@@ -6,19 +6,19 @@ use std::sync::Arc;
 use std::thread::sleep;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use crate::engine::{Engine, Facts, Fault, MARK, PropertyValue, Scope, Settings};
+use crate::engine::{Engine, Facts, Fault, MARK, PropertyValue, Scope, Settings, Unfit};
 use crate::errno::Errno;
 use crate::error::{BeginError, OpenError, RecoverError, ResumeError, StepError};
 use crate::kernel::Kernel;
 use crate::name::{DatasetName, SnapshotName, TransactionId};
 use crate::owner::{Lease, Owner};
-use crate::ownership::{Ids, Ownership};
+use crate::ownership::{Ids, Ownership, Principal};
 use crate::receipt::{OnConflict, Strategy};
 use crate::recovery::{Condition, Pending, Recovery};
 use crate::refusal::{Role, refusal};
 use crate::tools;
 use crate::txn::Transaction;
-use crate::txn::journal::{Fence, Record, State};
+use crate::txn::journal::{Entrance, Fence, MAX_LEN, Record, State};
 use crate::txn::layout::Layout;
 use crate::txn::plan::{GATE_OF_PLAIN_CALLS, Gate, Kind, Plan, Shape, Step};
 use crate::txn::recover::{Case, cases};
@@ -95,6 +95,7 @@ impl Zfs {
             on_conflict: OnConflict::Fail,
             strategy: Strategy::default(),
             fence: false,
+            entrance: None,
         }
     }
 
@@ -283,6 +284,7 @@ pub struct TransactionBuilder<'a> {
     on_conflict: OnConflict,
     strategy: Strategy,
     fence: bool,
+    entrance: Option<(Principal, PathBuf)>,
 }
 
 impl TransactionBuilder<'_> {
@@ -290,6 +292,41 @@ impl TransactionBuilder<'_> {
     /// Without it the target inherits its parent's. A target that exists keeps what it has.
     pub fn mountpoint(mut self, mountpoint: impl AsRef<Path>) -> Self {
         self.mountpoint = Some(mountpoint.as_ref().to_owned());
+        self
+    }
+
+    /// Lets `user` into the workspace as well, and mounts it below the directory `place`: for services
+    /// whose workers are not root. Without it, the workspace is where only this process's user gets.
+    ///
+    /// [`Transaction::path`] is then `PLACE/ID/workspace`. `PLACE/ID` belongs to the user and has mode
+    /// 0700, so nobody else but root gets in; everybody has to be allowed *through* the place (mode 0711,
+    /// with which it is made if it isn't there). What the user may do inside is up to the content: the
+    /// workspace's root has the owner and mode of the target's.
+    ///
+    /// The place, and each directory above it, must belong to root or this process's user, must not be
+    /// writable by others (above the place: or be sticky, as `/tmp` is), and be no symbolic link:
+    /// [`BeginError::UnsafePlace`]. Place and user are part of the transaction's record, so they are the
+    /// same after [`Zfs::resume`] and known to [`Zfs::recover`].
+    ///
+    /// As `PLACE/ID` is the user's, a process of that user in a mount namespace without the workspace's
+    /// mount could put a link in its stead. A commit finds that out; who writes there with more rights than
+    /// the user should follow no links on the way, as here:
+    ///
+    /// ```no_run
+    /// use std::os::unix::fs::lchown;
+    /// use zfs_txn::Zfs;
+    ///
+    /// let zfs = Zfs::open()?;
+    /// let target = "tank/site".parse()?;
+    /// let txn = zfs.transaction(&target).workspace_for("builder", "/run/publisher").begin()?;
+    /// lchown(txn.path(), Some(1000), None)?; // else the worker may only look
+    /// println!("to the worker: fill {}", txn.path().display());
+    /// // ... and when the worker has said that it is ready:
+    /// txn.commit()?;
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn workspace_for(mut self, user: impl Into<Principal>, place: impl AsRef<Path>) -> Self {
+        self.entrance = Some((user.into(), place.as_ref().to_owned()));
         self
     }
 
@@ -372,6 +409,7 @@ impl TransactionBuilder<'_> {
         let owner = Owner::this_process();
         let owner = owner.map_err(|errno| look_failed(self.target.as_str(), errno.into()))?;
         let ids = self.ownership.as_ref().map(Ownership::resolve).transpose()?;
+        let entrance = self.entrance()?;
         self.finish_interrupted()?;
         let mut facts = self.facts(self.target)?;
         if facts.is_none() {
@@ -388,7 +426,41 @@ impl TransactionBuilder<'_> {
         }
         tracing::debug!(kind = %order.record.kind, %id, "begin");
         order.record.owner = Some(owner.clone());
+        order.record.entrance = entrance;
+        order.private_path = private_path_of(&order.record);
+        // What is added to it later is not much.
+        if let (Some(entrance), true) =
+            (&order.record.entrance, order.record.encode().len() > MAX_LEN - 64)
+        {
+            return Err(BeginError::UnsafePlace {
+                path: entrance.place.clone(),
+                reason: "is too long for the transaction's record",
+            });
+        }
         Transaction::begin(Arc::clone(&self.zfs.engine), order, Lease::take(id, owner))
+    }
+
+    /// The user's number and the place for the workspace, if that can be mounted there, and nobody else
+    /// could change what is on the way to it.
+    fn entrance(&self) -> Result<Option<Entrance>, BeginError> {
+        let entrance = match &self.entrance {
+            Some((user, place)) => {
+                // Without needless slashes.
+                let place = place.components().collect();
+                Some(Entrance { user: user.resolve_user()?, place })
+            }
+            None => None,
+        };
+        let place = entrance.as_ref().map_or(Path::new(PRIVATE_ROOT), |entrance| &entrance.place);
+        if let Some(Entrance { place, .. }) = entrance.as_ref().filter(|it| !it.is_possible()) {
+            let reason = "is no absolute path without `..`, or too long";
+            return Err(BeginError::UnsafePlace { path: place.clone(), reason });
+        }
+        let unfit = self.zfs.engine.unfit(place, entrance.is_some());
+        match unfit.map_err(|fault| look_failed(&place.display().to_string(), fault))? {
+            Some(Unfit { path, reason }) => Err(BeginError::UnsafePlace { path, reason }),
+            None => Ok(entrance),
+        }
     }
 
     /// Finishes what was interrupted on the target, and refuses one whose names are being swapped.
@@ -570,6 +642,7 @@ impl TransactionBuilder<'_> {
             final_leaf: self.final_snapshot.clone(),
             overwrite: self.on_conflict == OnConflict::Overwrite,
             fence: None,
+            entrance: None,
             owner: None,
             begun: begun.map_or(0, |since| since.as_secs()),
         }
@@ -674,6 +747,14 @@ fn look_failed(subject: &str, Fault { errno, detail }: Fault) -> BeginError {
 }
 
 /// Where the workspace of a transaction is mounted.
+pub(crate) fn private_path_of(record: &Record) -> PathBuf {
+    match &record.entrance {
+        Some(Entrance { place, .. }) => place.join(record.id.to_string()).join("workspace"),
+        None => private_path(record.id),
+    }
+}
+
+/// The same, by default.
 pub(crate) fn private_path(id: TransactionId) -> PathBuf {
     Path::new(PRIVATE_ROOT).join(id.to_string())
 }

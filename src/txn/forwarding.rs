@@ -22,6 +22,7 @@ macro_rules! forward_to_kernel {
                 fn stream_length(route: Route<'_>) -> u64;
                 fn changed_files(snapshot: &str, from: Option<&str>) -> Vec<FileId>;
                 fn write_back(dataset: &DatasetName) -> ();
+                fn unfit(place: &Path, shared: bool) -> Option<Unfit>;
                 fn leads_to(at: &Path, root: BorrowedFd<'_>) -> bool;
                 fn mounted_anywhere(dataset: &DatasetName) -> Vec<ElsewhereMount>;
             }
@@ -61,8 +62,8 @@ macro_rules! forward_to_kernel {
                 fn fence(name: &DatasetName) -> ();
                 fn unfence(name: &DatasetName, guid: Guid, before: Fence) -> ();
                 fn keep_from_boot_mounts(name: &DatasetName) -> ();
-                fn mount_private(dataset: &DatasetName, at: &Path) -> OwnedFd;
-                fn unmount_private(at: &Path, root: Option<BorrowedFd<'_>>) -> ();
+                fn mount_private(dataset: &DatasetName, at: Private<'_>) -> OwnedFd;
+                fn unmount_private(at: Private<'_>, root: Option<BorrowedFd<'_>>) -> ();
                 fn unmount_stray(place: &Place) -> ();
                 fn unmount_unused(dataset: &DatasetName, place: &Place) -> ();
                 fn renew_deletions(dataset: &DatasetName) -> bool;
@@ -83,7 +84,7 @@ macro_rules! forward_to_kernel {
             use rustix::mount::MountAttrFlags;
 
             use $crate::engine::{
-                AtEnd, Attached, Concluded, Conclusion, Difference, Engine, Entry, Facts, Fault, InPlaceEnd, Place, PreparedMount, Promoted, Promotion, PropertyValue, Scope, Settings, Staged, Staging, Watch,
+    AtEnd, Attached, Concluded, Conclusion, Difference, Engine, Entry, Facts, Fault, InPlaceEnd, Place, PreparedMount, Private, Promoted, Promotion, PropertyValue, Scope, Settings, Staged, Staging, Unfit, Watch,
             };
             use $crate::errno::Errno;
             use $crate::name::{DatasetName, SnapshotName};

@@ -14,8 +14,11 @@
 //! acts on a record destroys datasets, so one that is not exactly as this file would write it is
 //! not acted on.
 
+use std::ffi::OsString;
 use std::fmt;
 use std::iter::Peekable;
+use std::os::unix::ffi::{OsStrExt, OsStringExt};
+use std::path::PathBuf;
 use std::str::{FromStr, Split};
 
 use crate::name::{DatasetName, TransactionId};
@@ -29,6 +32,9 @@ const VERSION: u64 = 1;
 
 /// The longest value of a user property, in bytes: `ZAP_MAXVALUELEN` less the final NUL.
 pub(crate) const MAX_LEN: usize = 8191;
+
+/// The longest path of an [`Entrance`], in bytes: with what comes below, the kernel takes it as a path.
+const MAX_PLACE: usize = 4000;
 
 const PREFIX: &str = "zfs-txn:";
 
@@ -73,10 +79,20 @@ pub(crate) struct Record {
     /// Whether writes to the target are refused during the commit, and what is to be put back
     /// (update only).
     pub(crate) fence: Option<Fence>,
+    /// Where the workspace is mounted, and who may get there; `None`: the default.
+    pub(crate) entrance: Option<Entrance>,
     /// `None` when detached.
     pub(crate) owner: Option<Owner>,
     /// When it began, in seconds since 1970.
     pub(crate) begun: u64,
+}
+
+/// A place for the workspace that one user besides this process's may get to.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Entrance {
+    pub(crate) user: u32,
+    /// The directory below which the workspace's own is made: an absolute path, of any bytes.
+    pub(crate) place: PathBuf,
 }
 
 /// What `readonly` was before writes were refused: it was off in any case.
@@ -160,7 +176,8 @@ impl Record {
     ///
     /// It is longer than [`MAX_LEN`], and then can't be stored or read back, only if the pin is
     /// very long: 2,000 bytes of pin fit whatever they are, and 4,095 (the longest path) if they
-    /// are letters, digits and `_.:/@-`, for all others take three bytes each.
+    /// are letters, digits and `_.:/@-`, for all others take three bytes each. An entrance with which it
+    /// would be too long is refused at begin.
     pub(crate) fn encode(&self) -> String {
         let mut fields = vec![
             VERSION.to_string(),
@@ -185,6 +202,9 @@ impl Record {
         fields.extend(self.final_leaf.as_deref().map(|leaf| format!("final={}", escape(leaf))));
         fields.extend(self.overwrite.then(|| "overwrite=yes".to_owned()));
         fields.extend(self.fence.map(|fence| format!("fence={fence}")));
+        fields.extend(self.entrance.as_ref().map(|Entrance { user, place }| {
+            format!("entrance={user},{}", escape_bytes(place.as_os_str().as_bytes()))
+        }));
         fields.extend(self.owner.as_ref().map(|owner| format!("owner={owner}")));
         fields.push(format!("begun={}", self.begun));
         seal(&fields.join(";"))
@@ -233,6 +253,7 @@ impl Record {
                 .optional("overwrite", |text| (text == "yes").then_some(()))?
                 .is_some(),
             fence: fields.optional("fence", |text| word(text, [Fence::Own, Fence::Inherited]))?,
+            entrance: fields.optional("entrance", entrance)?,
             owner: fields.optional("owner", parsed)?,
             begun: fields.required("begun", parsed)?,
         };
@@ -362,10 +383,34 @@ fn ids(text: &str) -> Option<Ids> {
     })
 }
 
+fn entrance(text: &str) -> Option<Entrance> {
+    let (user, place) = text.split_once(',')?;
+    let place = PathBuf::from(OsString::from_vec(unescape_bytes(place)?));
+    Some(Entrance { user: parsed(user)?, place }).filter(|entrance| entrance.is_possible())
+}
+
+impl Entrance {
+    /// Whether it is one that a begin accepts: no part of the path is `.` or `..`, or needless.
+    pub(crate) fn is_possible(&self) -> bool {
+        let bytes = self.place.as_os_str().as_bytes();
+        let parts = bytes.strip_prefix(b"/").map(|rest| rest.split(|&byte| byte == b'/'));
+        let is_name = |part: &[u8]| ![&b""[..], b".", b".."].contains(&part) && part.len() <= 255;
+        // All ones means "leave it" to chown(2).
+        self.user != u32::MAX
+            && bytes.len() <= MAX_PLACE
+            && !bytes.contains(&0)
+            && parts.is_some_and(|mut parts| parts.all(is_name))
+    }
+}
+
 /// Leaves alone what paths and names are mostly made of, and none of the separators `;=,%`.
 fn escape(text: &str) -> String {
-    let mut escaped = String::with_capacity(text.len());
-    for byte in text.bytes() {
+    escape_bytes(text.as_bytes())
+}
+
+fn escape_bytes(bytes: &[u8]) -> String {
+    let mut escaped = String::with_capacity(bytes.len());
+    for &byte in bytes {
         if byte.is_ascii_alphanumeric() || b"_.:/@-".contains(&byte) {
             escaped.push(char::from(byte));
         } else {
@@ -376,13 +421,17 @@ fn escape(text: &str) -> String {
 }
 
 fn unescape(text: &str) -> Option<String> {
+    String::from_utf8(unescape_bytes(text)?).ok()
+}
+
+fn unescape_bytes(text: &str) -> Option<Vec<u8>> {
     let mut parts = text.split('%');
     let mut bytes = parts.next()?.as_bytes().to_vec();
     for part in parts {
         bytes.push(u8::from_str_radix(part.get(..2)?, 16).ok()?);
         bytes.extend_from_slice(part.get(2..)?.as_bytes());
     }
-    String::from_utf8(bytes).ok()
+    Some(bytes)
 }
 
 /// FNV-1a, 64 bits: the same for every build of this crate, as std's hashers are not.
@@ -424,6 +473,17 @@ mod tests {
         )
     }
 
+    fn entrances() -> impl Generator<Value = Entrance> {
+        let part = collection::vec(any::<u8>(), 1..20);
+        let part = part.prop_filter("no name", |part| {
+            !part.contains(&0) && !part.contains(&b'/') && ![&b"."[..], b".."].contains(&&part[..])
+        });
+        (0..u32::MAX, collection::vec(part, 1..4)).prop_map(|(user, parts)| {
+            let parts = parts.into_iter().map(|part| PathBuf::from(OsString::from_vec(part)));
+            Entrance { user, place: std::iter::once(PathBuf::from("/")).chain(parts).collect() }
+        })
+    }
+
     fn records() -> impl Generator<Value = Record> {
         let guid = || any::<u64>().prop_map(Guid);
         let states = prop_oneof![
@@ -448,6 +508,7 @@ mod tests {
             option::of(owners()),
             any::<u64>(),
             option::of(prop_oneof![Just(Fence::Own), Just(Fence::Inherited)]),
+            option::of(entrances()),
         );
         (what, guids, texts, rest).prop_map(|(what, guids, texts, rest)| {
             let depth = what.3.len() - 1;
@@ -470,6 +531,7 @@ mod tests {
                 ownership: rest.1,
                 overwrite: rest.2,
                 fence: rest.5.filter(|_| !init),
+                entrance: rest.6,
                 owner: rest.3,
                 begun: rest.4,
             }
@@ -539,6 +601,7 @@ mod tests {
             final_leaf: Some("x y".to_owned()),
             overwrite: true,
             fence: Some(Fence::Inherited),
+            entrance: None,
             owner: Some("ab-12/13/14/15/16".parse().unwrap()),
             begun: 17,
         };
@@ -547,7 +610,12 @@ mod tests {
             gate=zoned,a%2cb;settings=000000000000000a;ownership=11,-,2775,tree;final=x%20y;\
             overwrite=yes;fence=inherited;owner=ab-12/13/14/15/16;begun=17";
         assert_eq!(record.encode(), format!("{body};sum=1260f7fbb57d3ef1"));
-        assert_eq!(decode(&record.encode()), Ok(record));
+        assert_eq!(decode(&record.encode()), Ok(record.clone()));
+        let place = PathBuf::from(OsString::from_vec(b"/run/\xff ;=,%/x".to_vec()));
+        let record = Record { entrance: Some(Entrance { user: 33, place }), ..record };
+        let body = body.replace(";owner=", ";entrance=33,/run/%ff%20%3b%3d%2c%25/x;owner=");
+        assert_eq!(record.encode(), seal(&body));
+        assert_eq!(decode(&seal(&body)), Ok(record));
         // Two of the published test vectors.
         assert_eq!(fingerprint(b""), 0xcbf2_9ce4_8422_2325);
         assert_eq!(fingerprint(b"foobar"), 0x8594_4171_f739_67e8);
@@ -613,6 +681,17 @@ mod tests {
             (";begun", ";final=..;begun"),
             (";begun", ";fence=own;begun"),
             (";begun", ";fence=;begun"),
+            (";begun", ";entrance=;begun"),
+            (";begun", ";entrance=33;begun"),
+            (";begun", ";entrance=33,;begun"),
+            (";begun", ";entrance=33,/;begun"),
+            (";begun", ";entrance=33,a;begun"),
+            (";begun", ";entrance=33,/a/;begun"),
+            (";begun", ";entrance=33,/a//b;begun"),
+            (";begun", ";entrance=33,/a/../b;begun"),
+            (";begun", ";entrance=33,/a%00b;begun"),
+            (";begun", ";entrance=033,/a;begun"),
+            (";begun", ";entrance=4294967295,/a;begun"),
             (";begun", ";overwrite=no;begun"),
             (";begun", ";overwrite=;begun"),
             (";begun", ";ownership=-,-,-;begun"),
@@ -691,6 +770,7 @@ mod tests {
             final_leaf: Some(" ".repeat(255)),
             overwrite: true,
             fence: Some(Fence::Inherited),
+            entrance: None,
             owner: Some(owner.parse().unwrap()),
             begun: u64::MAX,
         };

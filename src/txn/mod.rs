@@ -106,9 +106,10 @@ impl Transaction {
     /// The root directory of the workspace. Everything below it becomes the target's content. Of a
     /// volume: its block device, by a link.
     ///
-    /// Only this user can reach it, and a device also whoever may open all block devices. Files may
-    /// stay open across a commit by promote, and then belong to the target; a commit in place (also one by
-    /// promote that goes over to that, see [`commit`](Self::commit)) and a rollback need them closed.
+    /// Only this user can reach it, and who was [let in](crate::TransactionBuilder::workspace_for); a
+    /// device also whoever may open all block devices. Files may stay open across a commit by promote, and
+    /// then belong to the target; a commit in place (also one by promote that goes over to that, see
+    /// [`commit`](Self::commit)) and a rollback need them closed.
     ///
     /// Snapshots of the workspace, the caller's own included, don't come along: they are destroyed before
     /// a commit by promote, with the workspace in place, and by a rollback.
@@ -245,7 +246,13 @@ impl Transaction {
         }
         // Keep everything: a rollback on drop might destroy the only copy.
         errors.insert(0, stop.into_error());
-        CommitError::InDoubt { id: self.id(), target: self.target().clone(), receipt: None, errors }
+        CommitError::InDoubt {
+            id: self.id(),
+            target: self.target().clone(),
+            path: self.path().to_owned(),
+            receipt: None,
+            errors,
+        }
     }
 
     /// Everything after the commit point. A step that fails doesn't stop those after it.
@@ -293,6 +300,7 @@ impl Transaction {
         Err(CommitError::InDoubt {
             id: receipt.id,
             target: receipt.target.clone(),
+            path: self.path().to_owned(),
             receipt: Some(Box::new(receipt)),
             errors,
         })

@@ -12,7 +12,7 @@ use std::path::Path;
 use std::process::Command;
 use std::sync::{Arc, Mutex};
 
-use crate::engine::{Engine, Fault};
+use crate::engine::{Engine, Fault, Private};
 use crate::errno::Errno;
 use crate::error::{BeginError, CommitError, Conflict};
 use crate::ffi::lzc::Lzc;
@@ -494,9 +494,10 @@ fn a_write_that_slips_in_just_before_the_destroy_is_kept() {
     let look = scene.pool.directory().join("look");
     fs::create_dir(&look).unwrap();
     let name: DatasetName = kept.name.parse().unwrap();
-    let root = scene.engine.kernel.mount_private(&name, &look).unwrap();
+    let at = Private { path: &look, user: None };
+    let root = scene.engine.kernel.mount_private(&name, at).unwrap();
     assert_eq!(fs::read_to_string(look.join("file")).unwrap(), "old and more");
-    scene.engine.kernel.unmount_private(&look, Some(root.as_fd())).unwrap();
+    scene.engine.kernel.unmount_private(at, Some(root.as_fd())).unwrap();
     drop(root);
     scene.pool.cleanup();
 }

@@ -16,7 +16,7 @@ use crate::txn::journal::{Fence, Record, State, Unreadable, id_of};
 use crate::txn::layout::Layout;
 use crate::txn::plan::{Kind, Plan, Shape, Step};
 use crate::txn::stage::{Order, Stage};
-use crate::zfs::private_path;
+use crate::zfs::private_path_of;
 
 /// A record, where it was found, and the marks that belong to it.
 #[derive(Debug)]
@@ -249,7 +249,7 @@ impl Survey {
             Kind::Update => None,
         };
         let order = Order {
-            private_path: private_path(record.id),
+            private_path: private_path_of(&record),
             plan: Plan::new(shape),
             properties: Vec::new(),
             new_mounts: Vec::new(),

@@ -7,7 +7,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::engine::{
-    Attached, Difference, Engine, Entry, Fault, MARK, Place, PreparedMount, PropertyValue, Scope,
+    Attached, Difference, Engine, Entry, Fault, MARK, Place, PreparedMount, Private, PropertyValue,
+    Scope,
 };
 use crate::errno::Errno;
 use crate::error::{Conflict, StepError};
@@ -72,6 +73,11 @@ pub(crate) struct Order {
 impl Order {
     pub(super) fn is_in_place(&self) -> bool {
         self.record.strategy == Strategy::InPlace
+    }
+
+    pub(super) fn private(&self) -> Private<'_> {
+        let user = self.record.entrance.as_ref().map(|entrance| entrance.user);
+        Private { path: &self.private_path, user }
     }
 
     /// The last part of the name of the snapshot that the commit takes in the workspace.
@@ -325,7 +331,7 @@ impl Stage {
                 .clone_snapshot(&layout.workspace, &layout.base, &order.properties)
                 .and_then(|()| self.record_workspace()),
             Step::MountWorkspace => engine
-                .mount_private(&layout.workspace, &order.private_path)
+                .mount_private(&layout.workspace, order.private())
                 .map(|root| self.root = Some(root)),
             Step::CheckWorkspace => self.check_workspace(),
             Step::SetOwnership => match &order.record.ownership {
@@ -349,7 +355,7 @@ impl Stage {
             Step::SwapMounts => self.swap_mounts(),
             Step::UnmountWorkspace => {
                 let root = self.root.take();
-                engine.unmount_private(&order.private_path, root.as_ref().map(AsFd::as_fd))
+                engine.unmount_private(order.private(), root.as_ref().map(AsFd::as_fd))
             }
             Step::Conclude => self.conclude(),
             Step::ParkPredecessor => self.park_predecessor(),

@@ -1,15 +1,21 @@
 //! The workspace is what `path()` leads to, from begin to commit: what is written elsewhere is never
 //! published.
 
+use std::ffi::OsStr;
 use std::fs;
 use std::io::Write;
-use std::os::unix::fs::MetadataExt;
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::{MetadataExt, PermissionsExt, chown, symlink};
+use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use zfs_txn::{CommitError, DatasetName, Errno, Ownership, Step, StepError, Strategy, Transaction};
+use zfs_txn::{
+    BeginError, CommitError, DatasetName, Errno, Outcome, Ownership, Step, StepError, Strategy,
+    Transaction, Zfs,
+};
 
-use crate::support::{Identity, Scene, State, mounts_of};
+use crate::support::{Identity, Scene, State, again, assert_passed, mounts_of};
 
 const STRATEGIES: [Strategy; 2] = [Strategy::Promote, Strategy::InPlace];
 
@@ -267,4 +273,213 @@ fn a_new_mount_point_of_the_parent_reaches_no_workspace() {
         assert_ne!(scene.property(&target, "mountpoint").1, "local");
         scene.end();
     }
+}
+
+/// A user without any rights, and another one.
+const WORKER: u32 = 1234;
+const STRANGER: u32 = 1235;
+
+/// A directory that everybody may go through, and a place in it whose name is no text.
+fn place() -> (tempfile::TempDir, PathBuf) {
+    let directory = tempfile::Builder::new().prefix("zfstxn-").tempdir_in("/tmp").unwrap();
+    fs::set_permissions(directory.path(), fs::Permissions::from_mode(0o755)).unwrap();
+    let place = directory.path().join(OsStr::from_bytes(b"odd \xff;=,%\n")).join("place");
+    (directory, place)
+}
+
+/// Whether a user can write a file of the workspace.
+fn can_write(user: u32, path: &Path, content: &str) -> bool {
+    let mut shell = Command::new("sh");
+    shell.args(["-c", "printf %s \"$1\" > \"$0/file\" && ls \"$0\""]).arg(path).arg(content);
+    shell.uid(user).gid(user).output().unwrap().status.success()
+}
+
+fn mode_and_owner(path: &Path) -> (u32, u32) {
+    let meta = fs::symlink_metadata(path).unwrap();
+    (meta.mode() & 0o7777, meta.uid())
+}
+
+#[test]
+fn who_is_let_in_fills_the_workspace_and_nobody_else_can_enter() {
+    let scene = Scene::new();
+    let (_directory, place) = place();
+    let (old, new) = (scene.dataset("t", &[]), scene.name("new"));
+    for (target, strategy) in [(&old, STRATEGIES[0]), (&old, STRATEGIES[1]), (&new, STRATEGIES[0])]
+    {
+        let begin = || {
+            let builder = scene.zfs.transaction(target).strategy(strategy);
+            builder.workspace_for(WORKER, &place).begin().unwrap()
+        };
+        let mut transaction = begin();
+        let id = transaction.id();
+        let path = transaction.path().to_owned();
+        assert_eq!(path, place.join(id.to_string()).join("workspace"));
+        chown(&path, Some(WORKER), None).unwrap();
+        let _ = fs::remove_file(path.join("file"));
+        for round in 0..2 {
+            assert_eq!(mode_and_owner(&place), (0o711, 0));
+            assert_eq!(mode_and_owner(path.parent().unwrap()), (0o700, WORKER));
+            assert_eq!(mode_and_owner(&path), (0o755, WORKER));
+            assert!(can_write(WORKER, &path, &format!("{round}")));
+            assert!(!can_write(STRANGER, &path, "stranger"));
+            assert!(fs::metadata(path.join("file")).unwrap().mode() & 0o004 != 0);
+            assert_eq!(transaction.detach().unwrap(), id);
+            assert!(!path.parent().unwrap().exists());
+            transaction = scene.zfs.resume(target, id).unwrap();
+            assert_eq!(transaction.path(), path);
+        }
+        // What else the user puts there is no part of the content, and goes with the rest.
+        assert!(can_write(WORKER, path.parent().unwrap(), "beside"));
+        transaction.commit().unwrap();
+        assert_eq!(scene.read(target), "1");
+        begin().rollback().unwrap();
+        assert_eq!(fs::read_dir(&place).unwrap().count(), 0);
+    }
+    scene.end();
+}
+
+const LEFT: &str = "ZFS_TXN_LEFT_TARGET";
+const LEFT_AT: &str = "ZFS_TXN_LEFT_AT";
+
+/// No test by itself: leaves a transaction as a crash does.
+#[test]
+fn a_child_process_leaves_a_workspace_at_a_place() {
+    let (Ok(target), Some(place)) = (std::env::var(LEFT), std::env::var_os(LEFT_AT)) else {
+        return;
+    };
+    let target: DatasetName = target.parse().unwrap();
+    let zfs = Zfs::open().unwrap();
+    let transaction = zfs.transaction(&target).workspace_for(WORKER, place).begin().unwrap();
+    fs::write(transaction.path().parent().unwrap().join("beside"), "x").unwrap();
+    std::mem::forget(transaction);
+}
+
+#[test]
+fn recovery_finds_a_workspace_wherever_it_is() {
+    let scene = Scene::new();
+    let (_directory, place) = place();
+    for target in [scene.dataset("t", &[]), scene.name("new")] {
+        let test = "workspace::a_child_process_leaves_a_workspace_at_a_place";
+        let mut child = again(test, LEFT, target.as_str());
+        assert_passed(&child.env(LEFT_AT, &place).output().unwrap());
+        assert_eq!(fs::read_dir(&place).unwrap().count(), 1);
+        let recovery = scene.zfs.recover(&scene.name("")).unwrap();
+        let outcomes: Vec<_> = recovery.finished.iter().map(|done| done.outcome).collect();
+        assert_eq!((outcomes, recovery.unfinished.len()), (vec![Outcome::RolledBack], 0));
+        assert_eq!(fs::read_dir(&place).unwrap().count(), 0);
+    }
+    scene.end();
+}
+
+#[test]
+fn a_volumes_device_is_linked_where_its_user_gets() {
+    let scene = Scene::new();
+    let (_directory, place) = place();
+    let target = scene.name("volume");
+    scene.pool.zfs(&["create", "-V", "16M", target.as_str()]);
+    let builder = scene.zfs.transaction(&target).strategy(Strategy::InPlace);
+    let transaction = builder.workspace_for(WORKER, &place).begin().unwrap();
+    let path = transaction.path().to_owned();
+    assert_eq!(mode_and_owner(path.parent().unwrap()), (0o700, WORKER));
+    let mut device = fs::File::options().write(true).open(&path).unwrap();
+    device.write_all(&[b'n'; 4096]).unwrap();
+    drop(device);
+    transaction.commit().unwrap();
+    assert_eq!(fs::read_dir(&place).unwrap().count(), 0);
+    scene.end();
+}
+
+/// The place that a begin finds unsafe, before anything is changed.
+fn unsafe_place(error: BeginError) -> PathBuf {
+    match error {
+        BeginError::UnsafePlace { path, .. } => path,
+        error => panic!("{error}"),
+    }
+}
+
+#[test]
+fn a_place_that_others_could_change_is_refused_before_anything_is_changed() {
+    let scene = Scene::new();
+    let target = scene.dataset("t", &[]);
+    let (directory, _) = place();
+    let top = directory.path();
+    let make = |name: &str, mode: u32, owner: u32| {
+        let path = top.join(name);
+        fs::create_dir_all(&path).unwrap();
+        fs::set_permissions(&path, fs::Permissions::from_mode(mode)).unwrap();
+        chown(&path, Some(owner), None).unwrap();
+        path
+    };
+    let foreign = make("foreign", 0o755, WORKER);
+    let writable = make("writable", 0o757, 0);
+    let group = make("group", 0o770, 0);
+    let sticky = make("sticky", 0o1777, 0);
+    symlink(make("real", 0o755, 0), top.join("link")).unwrap();
+    let before = State::of(&scene, Identity::Kept);
+    for (place, named) in [
+        (foreign.clone(), foreign.clone()),
+        (foreign.join("below"), foreign),
+        (writable.clone(), writable.clone()),
+        (writable.join("below"), writable),
+        (group.clone(), group),
+        (sticky.clone(), sticky),
+        (top.join("link"), top.join("link")),
+        (top.join("link/below"), top.join("link")),
+        (PathBuf::from("relative"), PathBuf::from("relative")),
+        (top.join("real/../real"), top.join("real/../real")),
+        (PathBuf::from("/"), PathBuf::from("/")),
+        (
+            top.join(OsStr::from_bytes(&b"/\xff".repeat(1985)[1..])),
+            top.join(OsStr::from_bytes(&b"/\xff".repeat(1985)[1..])),
+        ),
+    ] {
+        let error =
+            scene.zfs.transaction(&target).workspace_for(WORKER, place).begin().unwrap_err();
+        assert_eq!(unsafe_place(error), named);
+        before.assert_same(&State::of(&scene, Identity::Kept));
+    }
+    let unknown = scene.zfs.transaction(&target).workspace_for("nobody-by-this-name", "/run/x");
+    let error = unknown.begin().unwrap_err();
+    assert!(matches!(error, BeginError::UnknownPrincipal { what: "user", .. }), "{error}");
+    scene.end();
+}
+
+/// What is at `/run/zfs-txn` in a mount namespace of the test's own.
+const AT_DEFAULT: &str = "ZFS_TXN_AT_DEFAULT";
+
+#[test]
+fn the_default_place_is_looked_at_before_it_is_used() {
+    let own = Path::new("/run/zfs-txn");
+    if let Ok(target) = std::env::var(AT_DEFAULT) {
+        let (target, fit) = target.split_once(' ').unwrap();
+        let target: DatasetName = target.parse().unwrap();
+        let begun = Zfs::open().unwrap().transaction(&target).begin();
+        match fit {
+            "fit" => begun.unwrap().rollback().unwrap(),
+            _ => assert_eq!(unsafe_place(begun.unwrap_err()), own),
+        }
+        return;
+    }
+    let scene = Scene::new();
+    let target = scene.dataset("t", &[]);
+    for (make, fit) in [
+        ("true", "fit"),
+        ("mkdir -m 0700 zfs-txn", "fit"),
+        ("mkdir -m 0777 zfs-txn", "unfit"),
+        ("mkdir -m 0755 zfs-txn", "unfit"),
+        ("mkdir -m 0700 zfs-txn; chown 1234 zfs-txn", "unfit"),
+        ("mkdir -m 0700 there; ln -s there zfs-txn", "unfit"),
+    ] {
+        let script = format!(
+            "umount --all --lazy --types zfs; mount -t tmpfs -o mode=755 none /run; cd /run; {make}; \
+             cd /; exec \"$@\""
+        );
+        let test = "workspace::the_default_place_is_looked_at_before_it_is_used";
+        let inner = again(test, AT_DEFAULT, "");
+        let mut command = Command::new("unshare");
+        command.args(["--mount", "sh", "-c", &script, "sh"]).arg(inner.get_program());
+        command.args(inner.get_args()).env(AT_DEFAULT, format!("{target} {fit}"));
+        assert_passed(&command.output().unwrap());
+    }
+    scene.end();
 }

@@ -26,7 +26,7 @@ pub(super) struct Lock {
 
 impl Lock {
     pub(super) fn take(guid: Guid) -> Result<Self, Fault> {
-        mount::make_private_directory(Path::new(PRIVATE_ROOT))?;
+        mount::make_private_place(Path::new(PRIVATE_ROOT))?;
         let path = Path::new(PRIVATE_ROOT).join(format!("{guid}.lock"));
         for _ in 0..LOCK_TRIES {
             let flags = OFlags::RDWR | OFlags::CREATE | OFlags::CLOEXEC | OFlags::NOFOLLOW;

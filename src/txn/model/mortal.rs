@@ -8,8 +8,8 @@ use rustix::mount::MountAttrFlags;
 
 use crate::engine::{
     AtEnd, Attached, Concluded, Conclusion, Difference, Engine, Entry, Facts, Fault, InPlaceEnd,
-    Place, PreparedMount, Promoted, Promotion, PropertyValue, Scope, Settings, Staged, Staging,
-    Watch,
+    Place, PreparedMount, Private, Promoted, Promotion, PropertyValue, Scope, Settings, Staged,
+    Staging, Unfit, Watch,
 };
 use crate::errno::Errno;
 use crate::name::{DatasetName, SnapshotName, TransactionId};
@@ -171,6 +171,7 @@ impl Engine for Mortal {
             fn mounts_on(place: &Place) -> Vec<PathBuf>;
             fn stream_length(route: Route<'_>) -> u64;
             fn changed_files(snapshot: &str, from: Option<&str>) -> Vec<FileId>;
+            fn unfit(place: &Path, shared: bool) -> Option<Unfit>;
             fn leads_to(at: &Path, root: BorrowedFd<'_>) -> bool;
             fn mounted_anywhere(dataset: &DatasetName) -> Vec<ElsewhereMount>;
         }
@@ -196,8 +197,8 @@ impl Engine for Mortal {
             fn fence(name: &DatasetName) -> (), of name.as_str();
             fn unfence(name: &DatasetName, guid: Guid, before: Fence) -> (), of name.as_str();
             fn keep_from_boot_mounts(name: &DatasetName) -> (), of name.as_str();
-            fn mount_private(dataset: &DatasetName, at: &Path) -> OwnedFd, of dataset.as_str();
-            fn unmount_private(at: &Path, root: Option<BorrowedFd<'_>>) -> (), of text(at);
+            fn mount_private(dataset: &DatasetName, at: Private<'_>) -> OwnedFd, of dataset.as_str();
+            fn unmount_private(at: Private<'_>, root: Option<BorrowedFd<'_>>) -> (), of text(at.path);
             fn unmount_stray(place: &Place) -> (), of text(&place.path);
             fn unmount_unused(dataset: &DatasetName, place: &Place) -> (), of dataset.as_str();
             fn write_back(dataset: &DatasetName) -> (), of dataset.as_str();

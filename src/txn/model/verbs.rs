@@ -9,8 +9,8 @@ use super::memory::{Dataset, Memory, Own, Snapshot, split};
 use super::programs::{self, PREFIX, known, set};
 use crate::engine::{
     AtEnd, Attached, Concluded, Conclusion, Difference, Engine, Entry, Facts, Fault, InPlaceEnd,
-    Place, PreparedMount, Promoted, Promotion, PropertyValue, Scope, Settings, Staged, Staging,
-    Watch,
+    Place, PreparedMount, Private, Promoted, Promotion, PropertyValue, Scope, Settings, Staged,
+    Staging, Unfit, Watch,
 };
 use crate::errno::Errno;
 use crate::name::{DatasetName, SnapshotName};
@@ -354,21 +354,26 @@ impl Engine for Memory {
         Ok(())
     }
 
+    fn unfit(&self, _: &Path, _: bool) -> Result<Option<Unfit>, Fault> {
+        Ok(None)
+    }
+
     fn leads_to(&self, at: &Path, root: BorrowedFd<'_>) -> Result<bool, Fault> {
         let pool = self.pool();
         let dataset = pool.prepared(root)?;
         Ok(pool.topmost(at).is_some_and(|mount| mount.dataset == dataset))
     }
 
-    fn mount_private(&self, dataset: &DatasetName, at: &Path) -> Result<OwnedFd, Fault> {
+    fn mount_private(&self, dataset: &DatasetName, at: Private<'_>) -> Result<OwnedFd, Fault> {
         let mut pool = self.pool();
         let guid = pool.dataset(dataset.as_str())?.guid;
-        pool.mount(guid, at);
+        pool.mount(guid, at.path);
         // What is open keeps it busy, as a prepared mount does.
         pool.prepare(guid)
     }
 
-    fn unmount_private(&self, at: &Path, _: Option<BorrowedFd<'_>>) -> Result<(), Fault> {
+    fn unmount_private(&self, at: Private<'_>, _: Option<BorrowedFd<'_>>) -> Result<(), Fault> {
+        let at = at.path;
         let mut pool = self.pool();
         pool.unmount(at);
         // The directory can't be removed as long as something is mounted there.

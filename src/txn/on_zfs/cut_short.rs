@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, mpsc};
 
 use super::{Fail, Scene, Trap, effects_of, remove};
-use crate::engine::{Engine, Place};
+use crate::engine::{Engine, Place, Private};
 use crate::errno::Errno;
 use crate::error::{CommitError, ResumeError};
 use crate::kernel::Kernel;
@@ -124,10 +124,10 @@ fn what_was_synced_to_the_old_content_before_a_power_cut_is_kept_by_recovery() {
     assert_eq!(scene.content(&target).as_deref(), Some("new"));
     let look = scene.pool.directory().join("look");
     fs::create_dir(&look).unwrap();
-    let kernel = &scene.engine.kernel;
-    let root = kernel.mount_private(&predecessor.parse().unwrap(), &look).unwrap();
+    let (kernel, at) = (&scene.engine.kernel, Private { path: &look, user: None });
+    let root = kernel.mount_private(&predecessor.parse().unwrap(), at).unwrap();
     assert_eq!(fs::read_to_string(look.join("file")).unwrap(), "old, first, second");
-    kernel.unmount_private(&look, Some(root.as_fd())).unwrap();
+    kernel.unmount_private(at, Some(root.as_fd())).unwrap();
     drop(root);
     scene.pool.cleanup();
 }
