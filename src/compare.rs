@@ -28,6 +28,9 @@ const MASTER_NODE: u32 = 21;
 const UNLINKED_SET: u32 = 22;
 const QUOTAS: u32 = 40;
 
+/// `ZFSCTL_INO_ROOT`: the inode of ZFS's own directory, `.zfs`.
+pub(crate) const CONTROL_DIRECTORY: u64 = 0x0000_ffff_ffff_ffff;
+
 /// How many bytes are compared in one go.
 const PIECE: u64 = 1 << 17;
 
@@ -63,13 +66,22 @@ impl Found {
     }
 
     /// Takes note of one of the file system's own objects.
-    fn add_table(&mut self, kind: u32, written: &[Range<u64>]) {
-        match (kind, written) {
-            (_, []) => {}
-            (MASTER_NODE | QUOTAS, _) => self.content = true,
-            // A list of one block is a whole: one of more is not told from its changed parts.
-            (UNLINKED_SET, [first]) if first.start == 0 => self.deletions = true,
+    fn add_table(&mut self, kind: u32, touched: &Touched) {
+        match kind {
+            _ if touched.written.is_empty() => {}
+            MASTER_NODE | QUOTAS => self.content = true,
+            // A list of one block comes along as a whole, and one of more blocks in parts.
+            UNLINKED_SET if touched.end == touched.block => self.deletions = true,
             _ => self.tables = true,
+        }
+    }
+
+    /// Takes note of a file that was met in both versions.
+    fn add(&mut self, likeness: Likeness) {
+        match likeness {
+            Likeness::Same => {}
+            Likeness::OtherBlocks => self.tables = true,
+            Likeness::Different => self.content = true,
         }
     }
 }
@@ -82,7 +94,7 @@ pub(crate) fn difference(stream: impl Read, now: &str, then: &str) -> io::Result
     let mut unseen: BTreeMap<u64, Touched> = BTreeMap::new();
     each_touched(stream, |touched| {
         match touched.role {
-            Role::Table(kind) => found.add_table(kind, &touched.written),
+            Role::Table(kind) => found.add_table(kind, &touched),
             Role::Unknown => found.content = true,
             // The file that has the attribute is compared with all of its attributes; this one was written.
             Role::Znode(znode) if znode.is_attribute => {
@@ -91,7 +103,7 @@ pub(crate) fn difference(stream: impl Read, now: &str, then: &str) -> io::Result
             Role::Znode(znode) => {
                 let file = FileId { object: touched.object, generation: znode.generation };
                 match trees.same_file(file, znode.mode, &touched) {
-                    Ok(Some(same)) => found.content |= !same,
+                    Ok(Some(likeness)) => found.add(likeness),
                     Ok(None) => found.add_unmet(&touched),
                     Err(Errno::PERM) => drop(unseen.insert(touched.object, touched)),
                     Err(errno) => return Err(errno.into()),
@@ -101,10 +113,21 @@ pub(crate) fn difference(stream: impl Read, now: &str, then: &str) -> io::Result
         Ok(if found.content { ControlFlow::Break(()) } else { ControlFlow::Continue(()) })
     })?;
     if !unseen.is_empty() && !found.content {
-        found.content = !trees.same_by_path(&mut unseen)?;
+        found.add(trees.compare_by_path(&mut unseen)?);
         unseen.values().for_each(|touched| found.add_unmet(touched));
     }
     Ok(found.verdict())
+}
+
+/// How a file is in both versions.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Likeness {
+    Same,
+    /// Nobody sees a difference, but what is to be received tells of blocks as they were: a file that was
+    /// longer for a while has larger ones from then on, and a directory that had more entries has them in
+    /// other places.
+    OtherBlocks,
+    Different,
 }
 
 /// Both versions, by their roots.
@@ -114,54 +137,68 @@ struct Trees {
 }
 
 impl Trees {
-    /// Whether a file is the same in both; `None` where no name leads to it now.
-    fn same_file(&self, file: FileId, mode: u64, touched: &Touched) -> Result<Option<bool>, Errno> {
+    /// Compares a file in both; `None` where no name leads to it now.
+    fn same_file(
+        &self,
+        file: FileId,
+        mode: u64,
+        touched: &Touched,
+    ) -> Result<Option<Likeness>, Errno> {
         let flags = flags_for(FileType::from_raw_mode(mode as u32));
         let now = match handles::open(self.now.as_fd(), file, flags) {
             Ok(now) => now,
             Err(Errno::STALE) => return Ok(None),
             Err(errno) => return Err(errno),
         };
+        // The kernel opens it all the same, in a file system that was mounted since it lost its name.
+        if fstat(&now)?.st_nlink == 0 {
+            return Ok(None);
+        }
         match handles::open(self.then.as_fd(), file, flags) {
-            Ok(then) => Ok(Some(same(&now, &then, touched)?)),
+            Ok(then) => Ok(Some(compare(&now, &then, touched)?)),
             // It is new, or had no name.
-            Err(Errno::STALE) => Ok(Some(false)),
+            Err(Errno::STALE) => Ok(Some(Likeness::Different)),
             Err(errno) => Err(errno),
         }
     }
 
     /// Compares the files of these numbers by going through both trees, and takes out those that were met.
     /// For whom the kernel refuses handles; costs a visit to each directory.
-    fn same_by_path(&self, touched: &mut BTreeMap<u64, Touched>) -> Result<bool, Errno> {
+    fn compare_by_path(&self, touched: &mut BTreeMap<u64, Touched>) -> Result<Likeness, Errno> {
         // The roots of mounted snapshots have inode numbers of their own: they are compared in any case.
-        let root = Touched { object: 0, role: Role::Unknown, written: Vec::new(), end: u64::MAX };
-        if !same(&self.now, &self.then, &root)? {
-            return Ok(false);
-        }
-        touched.remove(&handles::object_of(self.now.as_fd())?);
+        let root = touched.remove(&handles::object_of(self.now.as_fd())?);
+        let unwritten = Touched {
+            object: 0,
+            role: Role::Unknown,
+            block: 0,
+            written: Vec::new(),
+            end: u64::MAX,
+        };
+        let mut worst = compare(&self.now, &self.then, root.as_ref().unwrap_or(&unwritten))?;
         let mut pending = VecDeque::from([Below::root()]);
         while let Some(path) = pending.pop_front() {
+            if worst == Likeness::Different {
+                break;
+            }
             let open = |root: &OwnedFd| open_below(root.as_fd(), &path, OFlags::DIRECTORY);
             let (now, then) = (open(&self.now)?, open(&self.then)?);
             let names = entries(&now)?;
             if names != entries(&then)? {
-                return Ok(false);
+                return Ok(Likeness::Different);
             }
             for (name, entry) in names {
                 let below = path.join(name.as_bytes());
                 if let Some(touched) = touched.remove(&entry.object) {
                     let flags = flags_for(entry.kind);
                     let open = |root: &OwnedFd| open_below(root.as_fd(), &below, flags);
-                    if !same(&open(&self.now)?, &open(&self.then)?, &touched)? {
-                        return Ok(false);
-                    }
+                    worst = worst.max(compare(&open(&self.now)?, &open(&self.then)?, &touched)?);
                 }
                 if entry.kind == FileType::Directory {
                     pending.push_back(below);
                 }
             }
         }
-        Ok(true)
+        Ok(worst)
     }
 }
 
@@ -175,7 +212,7 @@ fn flags_for(kind: FileType) -> OFlags {
 }
 
 /// What must be equal for a file to be unchanged, but for its data. A change time that has moved, and nothing
-/// else, is the trace of something that came to nothing.
+/// else, is nothing that anybody could want to keep.
 fn status(stat: &Stat) -> [u64; 8] {
     [
         stat.st_mode.into(),
@@ -189,37 +226,44 @@ fn status(stat: &Stat) -> [u64; 8] {
     ]
 }
 
-fn same(now: &OwnedFd, then: &OwnedFd, touched: &Touched) -> Result<bool, Errno> {
+fn compare(now: &OwnedFd, then: &OwnedFd, touched: &Touched) -> Result<Likeness, Errno> {
     let (here, there) = (fstat(now)?, fstat(then)?);
-    eprintln!(
-        "DBG {:?} {:?} {:?} {:?}",
-        status(&here),
-        status(&there),
-        extended(now)?,
-        extended(then)?
-    );
     if status(&here) != status(&there) || extended(now)? != extended(then)? {
-        return Ok(false);
+        return Ok(Likeness::Different);
     }
-    match FileType::from_raw_mode(here.st_mode) {
-        FileType::RegularFile => {
-            let size = here.st_size as u64;
-            // A file that was cut and made longer again has no blocks behind the cut.
-            let cut = touched.end.min(size)..size;
-            let ranges = touched.written.iter().cloned().chain([cut]);
-            let mut ranges = ranges.map(|range| range.start..range.end.min(size));
-            let differs = ranges.try_fold(false, |differs, range| {
-                Ok::<_, Errno>(differs || !same_bytes(now, then, range)?)
-            })?;
-            Ok(!differs && attributes(now)? == attributes(then)?)
-        }
+    let kind = FileType::from_raw_mode(here.st_mode);
+    let (same, blocks) = match kind {
+        FileType::RegularFile => (
+            same_data(now, then, touched, here.st_size as u64)?,
+            here.st_blksize == there.st_blksize,
+        ),
         FileType::Directory => {
-            let listed = touched.written.is_empty() || entries(now)? == entries(then)?;
-            Ok(listed && attributes(now)? == attributes(then)?)
+            let unwritten = touched.written.is_empty();
+            (unwritten || entries(now)? == entries(then)?, unwritten)
         }
-        FileType::Symlink => Ok(target(now)? == target(then)?),
-        _ => Ok(true),
+        FileType::Symlink => (target(now)? == target(then)?, true),
+        _ => (true, true),
+    };
+    let has_attributes = matches!(kind, FileType::RegularFile | FileType::Directory);
+    Ok(if !same || has_attributes && attributes(now)? != attributes(then)? {
+        Likeness::Different
+    } else if blocks {
+        Likeness::Same
+    } else {
+        Likeness::OtherBlocks
+    })
+}
+
+/// Whether the data is the same where the stream says that it was written, or cut.
+fn same_data(now: &OwnedFd, then: &OwnedFd, touched: &Touched, size: u64) -> Result<bool, Errno> {
+    // A file that was cut and made longer again has no blocks behind the cut.
+    let cut = touched.end.min(size)..size;
+    for range in touched.written.iter().cloned().chain([cut]) {
+        if !same_bytes(now, then, range.start..range.end.min(size))? {
+            return Ok(false);
+        }
     }
+    Ok(true)
 }
 
 fn target(link: &OwnedFd) -> Result<CString, Errno> {
@@ -299,18 +343,18 @@ fn read_at(file: &OwnedFd, offset: u64, length: usize) -> Result<Vec<u8>, Errno>
 }
 
 #[derive(Debug, PartialEq, Eq)]
-struct Entry {
-    object: u64,
+pub(crate) struct Entry {
+    pub(crate) object: u64,
     kind: FileType,
 }
 
 /// A directory's entries; ZFS's own directory, which is no content, is left out.
-fn entries(directory: &OwnedFd) -> Result<HashMap<CString, Entry>, Errno> {
+pub(crate) fn entries(directory: &OwnedFd) -> Result<HashMap<CString, Entry>, Errno> {
     let mut entries = HashMap::new();
     for entry in Dir::read_from(directory)? {
         let entry = entry?;
         let name = entry.file_name().to_owned();
-        if !matches!(name.as_bytes(), b"." | b"..") {
+        if !matches!(name.as_bytes(), b"." | b"..") && entry.ino() != CONTROL_DIRECTORY {
             entries.insert(name, Entry { object: entry.ino(), kind: entry.file_type() });
         }
     }
@@ -323,22 +367,24 @@ mod tests {
 
     #[test]
     fn tables_are_told_from_quotas_and_from_the_list_of_deleted_files() {
-        let verdict = |tables: &[(u32, Range<u64>)]| {
+        let touched = |written: &[Range<u64>]| {
+            let written = written.to_vec();
+            Touched { object: 1, role: Role::Table(0), block: 512, end: 512, written }
+        };
+        let verdict = |tables: &[(u32, Touched)]| {
             let mut found = Found::default();
-            for (kind, range) in tables {
-                found.add_table(*kind, std::slice::from_ref(range));
-            }
+            tables.iter().for_each(|(kind, touched)| found.add_table(*kind, touched));
             found.verdict()
         };
+        let block = || touched(std::slice::from_ref(&(0..512)));
+        let more = Touched { end: 1024, ..touched(std::slice::from_ref(&(0..1024))) };
         assert_eq!(verdict(&[]), Difference::Nothing);
-        assert_eq!(verdict(&[(UNLINKED_SET, 0..512)]), Difference::Nameless(Vec::new()));
-        assert_eq!(verdict(&[(UNLINKED_SET, 512..1024)]), Difference::Tables);
-        assert_eq!(verdict(&[(UNLINKED_SET, 0..512), (47, 0..512)]), Difference::Tables);
-        assert_eq!(verdict(&[(QUOTAS, 0..512), (47, 0..512)]), Difference::Content);
-        assert_eq!(verdict(&[(MASTER_NODE, 0..512)]), Difference::Content);
-        let mut found = Found::default();
-        found.add_table(QUOTAS, &[]);
-        assert_eq!(found.verdict(), Difference::Nothing);
+        assert_eq!(verdict(&[(UNLINKED_SET, block())]), Difference::Nameless(Vec::new()));
+        assert_eq!(verdict(&[(UNLINKED_SET, more)]), Difference::Tables);
+        assert_eq!(verdict(&[(UNLINKED_SET, block()), (47, block())]), Difference::Tables);
+        assert_eq!(verdict(&[(QUOTAS, block()), (47, block())]), Difference::Content);
+        assert_eq!(verdict(&[(MASTER_NODE, block())]), Difference::Content);
+        assert_eq!(verdict(&[(QUOTAS, touched(&[]))]), Difference::Nothing);
     }
 }
 

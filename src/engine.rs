@@ -12,8 +12,8 @@ use rustix::mount::MountAttrFlags;
 use crate::errno::Errno;
 use crate::name::{DatasetName, SnapshotName};
 use crate::ownership::Ids;
-use crate::receipt::{ElsewhereMount, Guid};
-use crate::stream::passage::FileId;
+use crate::receipt::{ElsewhereMount, Guid, Leftover};
+use crate::stream::passage::{Changes, FileId};
 use crate::transfer::Route;
 use crate::txn::journal::{Fence, fingerprint};
 
@@ -169,9 +169,9 @@ pub(crate) struct InPlaceEnd<'a> {
 /// Is told how many bytes have passed; says whether to go on.
 pub(crate) type Watch<'a> = &'a mut dyn FnMut(u64) -> ControlFlow<()>;
 
-/// Is told which files a receive is about to change, when nothing but its end is missing; says whether to
+/// Is told what a receive is about to change, when nothing but its end is missing; says whether to
 /// go on.
-pub(crate) type AtEnd<'a> = &'a mut dyn FnMut(Vec<FileId>) -> ControlFlow<()>;
+pub(crate) type AtEnd<'a> = &'a mut dyn FnMut(Changes) -> ControlFlow<()>;
 
 /// How a dataset differs between two snapshots of it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -283,7 +283,7 @@ impl Settings {
         let fixed = match volume {
             // A device, of which nobody looks for partitions (`dev`), and none of its snapshots.
             true => [("volmode", 2), ("snapdev", 0)],
-            // No boot mounts it (`noauto`), and `zfs diff` asks for its `.zfs` (`hidden`).
+            // No boot mounts it (`noauto`), and nobody sees its `.zfs` (`hidden`).
             false => [("canmount", 2), ("snapdir", 0)],
         };
         let number = |(name, value): (&str, u64)| (name.to_owned(), PropertyValue::Number(value));
@@ -443,7 +443,8 @@ pub(crate) trait Engine: Send + Sync + fmt::Debug {
     fn mounts_on(&self, place: &Place) -> Result<Vec<PathBuf>, Fault>;
     /// What makes a directory, or one above it, unfit for private mounts; `shared`: others may enter it.
     fn unfit(&self, place: &Path, shared: bool) -> Result<Option<Unfit>, Fault>;
-    /// Whether the path still leads to the workspace whose root or device this is.
+    /// Whether the path still leads to the workspace whose root or device this is. [`Errno::STALE`] with a
+    /// detail where it does, but something is in the directory below.
     fn leads_to(&self, at: &Path, root: BorrowedFd<'_>) -> Result<bool, Fault>;
     /// Where `dataset`, or a directory in it, is mounted in whichever mount namespace.
     fn mounted_anywhere(&self, dataset: &DatasetName) -> Result<Vec<ElsewhereMount>, Fault>;
@@ -511,9 +512,13 @@ pub(crate) trait Engine: Send + Sync + fmt::Debug {
     /// a volume, makes a link to its device, and returns the device: as long as that is open, its
     /// number is no other one's.
     fn mount_private(&self, dataset: &DatasetName, at: Private<'_>) -> Result<OwnedFd, Fault>;
-    /// Takes the private mount away, wherever it is by now, and removes its directory with all that was
-    /// written there. Without the `root`: what is mounted at the path.
-    fn unmount_private(&self, at: Private<'_>, root: Option<BorrowedFd<'_>>) -> Result<(), Fault>;
+    /// Takes the private mount away, wherever it is by now, and removes its directory if nothing was
+    /// written there; else returns it. Without the `root`: what is mounted at the path.
+    fn unmount_private(
+        &self,
+        at: Private<'_>,
+        root: Option<BorrowedFd<'_>>,
+    ) -> Result<Option<Leftover>, Fault>;
     /// Takes a mount of `dataset` away that nobody asked for, and its directory if it is empty.
     fn unmount_stray(&self, place: &Place) -> Result<(), Fault>;
     /// The same for a mount of `dataset` that somebody may have begun to use: what has anything in it
@@ -521,15 +526,25 @@ pub(crate) trait Engine: Send + Sync + fmt::Debug {
     fn unmount_unused(&self, dataset: &DatasetName, place: &Place) -> Result<(), Fault>;
     /// Writes what is in the caches of the workspace to the pool.
     fn flush_workspace(&self, root: BorrowedFd<'_>) -> Result<(), Fault>;
-    /// The files of a snapshot that are other than in `from`, as a stream tells them; `None`: all.
-    fn changed_files(&self, snapshot: &str, from: Option<&str>) -> Result<Vec<FileId>, Fault>;
+    /// What of a snapshot is other than in `from`, as a stream tells it; `None`: all.
+    fn changes(&self, snapshot: &str, from: Option<&str>) -> Result<Changes, Fault>;
     /// Lets go of the kernel's cached pages of files of `dataset`, in whichever mount namespace it is
-    /// mounted; names those that have some all the same, because they are mapped into memory. Of a
-    /// volume, lets go of those of its devices, and names the one that something has claimed.
+    /// mounted; names those that have some all the same, because they are mapped into memory. What the
+    /// files become is in the snapshot `sent`; those whose data stays the same are taken out of the list.
+    /// Of a volume, lets go of those of its devices, and names the one that something has claimed.
     fn let_go_of_pages(
         &self,
         dataset: &DatasetName,
-        files: &[FileId],
+        sent: &str,
+        changes: &mut Changes,
+    ) -> Result<Vec<PathBuf>, Fault>;
+    /// Names in these directories that lead to a file which had the name in the snapshot `before`, and has
+    /// it no more: the kernel keeps a name as long as somebody holds the file.
+    fn stale_names(
+        &self,
+        dataset: &DatasetName,
+        before: &str,
+        directories: &[FileId],
     ) -> Result<Vec<PathBuf>, Fault>;
     /// Has what readers of a dataset see written to the pool: pages that were stored into, in whichever
     /// mount namespace it is mounted; of what is not mounted, also what a crash has left in its intent

@@ -43,6 +43,14 @@ pub struct StepError {
 impl StepError {
     /// What the reader can do about it, where the code says enough.
     fn advice(&self) -> Option<&'static str> {
+        if self.step == Step::CheckWorkspace && self.errno == Errno::STALE && self.detail.is_some()
+        {
+            return Some(
+                "it was written in another mount namespace, or while the workspace was mounted elsewhere, \
+                 and is not in the workspace: `mount --bind` the directory above to get at it, move what is \
+                 needed into the workspace, and remove the rest; or roll back",
+            );
+        }
         if self.step == Step::CheckWorkspace && self.errno == Errno::STALE {
             return Some(
                 "it was unmounted, moved or covered, and what was written at that path since is not in \
@@ -488,7 +496,7 @@ pub struct RollbackError {
     pub id: TransactionId,
     /// What is left.
     pub left: Vec<Leftover>,
-    /// Every step that failed, in order.
+    /// Every step that failed, in order; none where only what others wrote is left.
     pub errors: Vec<StepError>,
 }
 

@@ -2,6 +2,7 @@
 //! channel program can be run, several ([`plain`]).
 
 mod in_place;
+mod pages;
 pub(crate) mod plain;
 
 use std::fmt;
@@ -26,15 +27,16 @@ use crate::mount;
 use crate::name::{DatasetName, SnapshotName};
 use crate::ownership::Ids;
 use crate::patience::patiently;
-use crate::receipt::{ElsewhereMount, Guid};
-use crate::stream::difference::{changed_files, has_content};
-use crate::stream::passage::FileId;
+use crate::receipt::{ElsewhereMount, Guid, Leftover};
+use crate::stream::difference::{changes, has_content};
+use crate::stream::passage::{Changes, FileId};
 use crate::tools;
 use crate::transfer::{self, Route};
 use crate::txn::journal::Fence;
 use crate::txn::plan::GATE_OF_PLAIN_CALLS;
 use crate::volume;
 
+use pages::{let_go_of_pages, stale_names};
 use plain::Plain;
 
 const FACTS: &str = include_str!("program/facts.lua");
@@ -441,7 +443,14 @@ impl Engine for Kernel {
     }
 
     fn leads_to(&self, at: &Path, root: BorrowedFd<'_>) -> Result<bool, Fault> {
-        Ok(mount::leads_to(at, root)?)
+        if !mount::leads_to(at, root)? {
+            return Ok(false);
+        }
+        if mount::has_something_below(at)? {
+            let detail = "there is something in the directory below the mount".to_owned();
+            return Err(Fault { errno: Errno::STALE, detail: Some(detail) });
+        }
+        Ok(true)
     }
 
     fn mounted_anywhere(&self, dataset: &DatasetName) -> Result<Vec<ElsewhereMount>, Fault> {
@@ -593,19 +602,29 @@ impl Engine for Kernel {
         patiently(|| plain.conclude_in_place(end), |result| matches!(result, Ok(Some(Errno::BUSY))))
     }
 
-    fn changed_files(&self, snapshot: &str, from: Option<&str>) -> Result<Vec<FileId>, Fault> {
-        transfer::look(self.lzc, snapshot, from, changed_files)
+    fn changes(&self, snapshot: &str, from: Option<&str>) -> Result<Changes, Fault> {
+        transfer::look(self.lzc, snapshot, from, changes)
     }
 
     fn let_go_of_pages(
         &self,
         dataset: &DatasetName,
-        files: &[FileId],
+        sent: &str,
+        changes: &mut Changes,
     ) -> Result<Vec<PathBuf>, Fault> {
         if self.is_volume(dataset)? {
             return volume::let_go_of_pages(dataset.as_str()).map_err(no_device);
         }
-        in_place::let_go_of_pages(dataset, files)
+        let_go_of_pages(dataset, sent, &mut changes.files)
+    }
+
+    fn stale_names(
+        &self,
+        dataset: &DatasetName,
+        before: &str,
+        directories: &[FileId],
+    ) -> Result<Vec<PathBuf>, Fault> {
+        stale_names(dataset, before, directories)
     }
 
     fn write_record(
@@ -750,8 +769,12 @@ impl Engine for Kernel {
         }
     }
 
-    fn unmount_private(&self, at: Private<'_>, root: Option<BorrowedFd<'_>>) -> Result<(), Fault> {
-        Ok(mount::detach_private(at, root).and_then(|()| mount::remove_private(at))?)
+    fn unmount_private(
+        &self,
+        at: Private<'_>,
+        root: Option<BorrowedFd<'_>>,
+    ) -> Result<Option<Leftover>, Fault> {
+        Ok(mount::take_away_private(at, root)?)
     }
 
     fn unmount_stray(&self, place: &Place) -> Result<(), Fault> {

@@ -24,8 +24,8 @@ mod table;
 
 pub(crate) use elsewhere::everywhere;
 pub(crate) use private::{
-    attach_private, detach_private, leads_to, link_private, make_private_place, remove_private,
-    unfit,
+    attach_private, has_something_below, leads_to, link_private, make_private_place,
+    take_away_private, unfit,
 };
 pub(crate) use swap::{prepare, put, topmost};
 pub(crate) use table::{below, mounted_on, places, table};
@@ -47,10 +47,21 @@ pub(crate) fn detached(dataset: &str, options: MountAttrFlags) -> Result<OwnedFd
 ///
 /// Where the dataset is mounted, in whichever mount namespace, this is the same file system, with one cache.
 pub(crate) fn root_of(dataset: &str) -> Result<OwnedFd, Errno> {
+    // A snapshot can't be mounted in any other way than read-only.
+    root_with(dataset, dataset.contains('@'))
+}
+
+/// The same, but what is mounted nowhere is mounted read-only: nothing is written to it, such as what comes of
+/// deleting files that are to be deleted (`zfs_unlinked_drain`).
+pub(crate) fn root_as_it_is(dataset: &str) -> Result<OwnedFd, Errno> {
+    root_with(dataset, true)
+}
+
+fn root_with(dataset: &str, read_only: bool) -> Result<OwnedFd, Errno> {
     let options = MountAttrFlags::MOUNT_ATTR_NOATIME;
-    let mount = || match new_mount(dataset, options, dataset.contains('@')) {
-        // It is mounted with a file system that is read-only as a whole (`zpl_get_tree`).
-        Err(Errno::BUSY) => new_mount(dataset, options, true),
+    let mount = || match new_mount(dataset, options, read_only) {
+        // It is mounted with a file system that is the other way as a whole (`zpl_get_tree`).
+        Err(Errno::BUSY) if !dataset.contains('@') => new_mount(dataset, options, !read_only),
         mount => mount,
     };
     let mount = patiently(mount, |result| matches!(result, Err(Errno::BUSY)))?;

@@ -30,7 +30,8 @@ pub struct Snapshot {
 /// Something that a transaction made and could not remove.
 ///
 /// [`Zfs::sweep`](crate::Zfs::sweep) removes it when what keeps it is gone, unless it has content
-/// that is found nowhere else: see [`Leftover::keeps`], and `zfs destroy` it yourself.
+/// that is found nowhere else: see [`Leftover::keeps`], and `zfs destroy` it yourself. A directory that
+/// somebody wrote into is never removed.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{name} (guid {guid}) is left: {reason}")]
 pub struct Leftover {
@@ -49,7 +50,8 @@ pub struct Leftover {
 pub enum Keeps {
     /// Nothing of worth: it may be removed.
     Nothing,
-    /// What was written to the target while the transaction was open: look before you remove it.
+    /// What was written to the target while the transaction was open, or, at a path, into a directory
+    /// that the transaction made: look before you remove it.
     Changes,
     /// Not known, for example because it is in use, and may still be written to: compare it with
     /// the base before you remove it.
@@ -78,11 +80,16 @@ pub struct Receipt {
     pub final_snapshot: Option<Snapshot>,
     /// Where the target is mounted now because of this commit.
     pub mounted: Vec<PathBuf>,
-    /// Files that were changed in place while a process had them mapped into memory, below the
-    /// target's root: until none has, reading them gives old content, in part or as a whole
-    /// ([`Strategy::InPlace`]). Only a file that was mapped at the very moment of the commit is found
-    /// here: else the commit is refused ([`Conflict::InUse`]). Of a volume: its device, if something
-    /// has claimed it at that moment, and may have read old content.
+    /// What is read as old after a commit in place ([`Strategy::InPlace`]), below the target's root:
+    ///
+    /// - Files that were changed in place while a process had them mapped into memory: until none has, reading
+    ///   them gives old content, in part or as a whole. Only a file that was mapped at the very moment of the
+    ///   commit is found here: otherwise the commit is refused ([`Conflict::InUse`]).
+    /// - Names that the commit has given to another file, or to none, while the file that had the name before goes
+    ///   on under another one, and somebody has it open, or something below it. Such a name leads to that file
+    ///   until it is let go of and the kernel forgets the name (an unmount, or `drop_caches`). In a container
+    ///   these names are not found.
+    /// - Of a volume: its devices, if something has claimed one at that moment, and may have read old content.
     pub stale: Vec<PathBuf>,
     /// For how long a mount point was bare, so that a lookup of it could fail; the longest time, if
     /// there are several. `None`: no lookup could. `Some` comes from kernels before Linux 6.5.
@@ -168,7 +175,8 @@ pub enum OnConflict {
     Fail,
     /// Commit all the same where only content, snapshots, properties or permissions of the target
     /// were changed. The changed target is kept beside the new one, under another name, and named in
-    /// the receipt's leftovers. A target that was replaced, or got children, is a conflict still.
+    /// the receipt's leftovers. A target that was replaced, or got children, is a conflict still. Where the
+    /// target has got snapshots, the commit is made in place, and they stay.
     ///
     /// In place, what others have written is kept in a snapshot of the target, and named in the same
     /// way; a target that is written to without a pause can be overwritten only with

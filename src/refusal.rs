@@ -165,7 +165,7 @@ mod tests {
     fn facts() -> Facts {
         let mountpoint = "/tank/t".to_owned();
         let (guid, origin) = (Guid(1), None);
-        Facts { guid, volume: false, origin, children: 0, creation: 0, mountpoint }
+        Facts { guid, volume: false, origin, children: 0, mountpoint }
     }
 
     fn settings() -> Settings {
@@ -179,6 +179,7 @@ mod tests {
             key_loaded: true,
             zoned: false,
             claim: None,
+            named_for_tools: Vec::new(),
             permissions: None,
         }
     }

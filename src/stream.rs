@@ -98,6 +98,11 @@ impl<'a> Record<'a> {
         self.0[SLOTS].max(1).into()
     }
 
+    /// How large the blocks of an object are, in bytes.
+    fn block(self) -> u64 {
+        u32_at(self.0, UNION + 16).into()
+    }
+
     /// Where the bytes of a write or a free are, and how many; `u64::MAX` stands for all behind.
     fn range(self) -> (u64, u64) {
         match self.kind() {

@@ -21,11 +21,13 @@ use crate::errno::Errno;
 use crate::ffi::lzc::{Lzc, SendFlags};
 use crate::ffi::threads::{start, start_apart, start_aside};
 use crate::receipt::Guid;
-use crate::stream::passage::{FileId, Passage};
+use crate::stream::passage::{Changes, Passage};
 use crate::stream::rebase::Rebase;
 
-/// As much of the stream as is moved in one go, in bytes; also the size asked for the pipes.
-const PIECE: usize = 1 << 20;
+/// As much of the stream as is moved in one go, in bytes.
+const PIECE: usize = 1 << 17;
+/// The size asked for the pipes, in bytes.
+const PIPE: usize = 1 << 20;
 
 /// How the difference is sent: blocks as large and as compressed as they are on disk.
 pub(crate) const FLAGS: SendFlags = SendFlags::LARGE_BLOCK.union(SendFlags::COMPRESS);
@@ -58,8 +60,8 @@ impl Route<'_> {
 enum Said {
     /// How many bytes have passed.
     Passed(u64),
-    /// The receive waits for the last record; the files that the stream changes.
-    AtEnd(Vec<FileId>),
+    /// The receive waits for the last record; what the stream changes.
+    AtEnd(Changes),
 }
 
 /// Sends and receives. `watch` is told how many bytes have passed, and `at_end` which files are about to
@@ -158,7 +160,7 @@ fn fault(error: std::io::Error) -> Fault {
 fn pipe() -> Result<(OwnedFd, OwnedFd), Fault> {
     let (reader, writer) = pipe_with(PipeFlags::CLOEXEC)?;
     // A wish: users have a limit, and a smaller pipe will do.
-    let _ = fcntl_setpipe_size(&writer, PIECE);
+    let _ = fcntl_setpipe_size(&writer, PIPE);
     // In a table that has nothing else, the numbers would be those of the standard streams, to which a thread
     // that panics writes its last words.
     Ok((fcntl_dupfd_cloexec(reader, 3)?, fcntl_dupfd_cloexec(writer, 3)?))
@@ -267,6 +269,7 @@ impl Pump<'_> {
 mod tests {
     use super::*;
     use crate::stream::RECORD;
+    use crate::stream::passage::{ChangedFile, Data, FileId};
     use crate::stream::sample::{begin, end, file, sealed, write};
 
     fn filled(bytes: &[u8]) -> OwnedFd {
@@ -283,7 +286,7 @@ mod tests {
     fn pumped(
         stream: &[u8],
         mut watch: impl FnMut(u64) -> ControlFlow<()>,
-        mut at_end: impl FnMut(Vec<FileId>) -> ControlFlow<()>,
+        mut at_end: impl FnMut(Changes) -> ControlFlow<()>,
     ) -> Vec<u8> {
         let ((say, said), (decide, decided)) = (channel(), channel());
         let cancelled = AtomicBool::new(false);
@@ -302,20 +305,19 @@ mod tests {
 
     #[test]
     fn all_is_moved_and_counted_and_the_last_record_waits() {
-        let (mut counted, mut changed) = (0, Vec::new());
+        let id = FileId { object: 7, generation: 70 };
+        let changed = ChangedFile { id, size: 0, data: Data::Written };
+        let (mut counted, mut told) = (0, Changes::default());
         let watch = |count| {
             counted = count;
             ControlFlow::Continue(())
         };
-        let at_end = |files| {
-            changed = files;
+        let at_end = |files: Changes| {
+            told = files;
             ControlFlow::Continue(())
         };
         assert!(pumped(&stream(), watch, at_end) == stream());
-        assert_eq!(
-            (counted, changed),
-            (stream().len() as u64, vec![FileId { object: 7, generation: 70 }])
-        );
+        assert_eq!((counted, told.files), (stream().len() as u64, vec![changed]));
     }
 
     #[test]
@@ -330,7 +332,8 @@ mod tests {
     fn who_panics_cancels() {
         for at_end in [false, true] {
             let (say, said) = channel();
-            say.send(if at_end { Said::AtEnd(Vec::new()) } else { Said::Passed(1) }).unwrap();
+            say.send(if at_end { Said::AtEnd(Changes::default()) } else { Said::Passed(1) })
+                .unwrap();
             let ((decide, decided), cancelled) = (channel(), AtomicBool::new(false));
             let told = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
                 let mut panics = |_: u64| panic!("on purpose");

@@ -355,7 +355,8 @@ impl TransactionBuilder<'_> {
     }
 
     /// How the change of a target that exists becomes visible; see [`Strategy`]. A target that is
-    /// created is always renamed into place.
+    /// created is always renamed into place. One that gets a snapshot while the transaction is open is
+    /// changed in place, because a promote would leave the snapshot behind.
     pub fn strategy(mut self, strategy: Strategy) -> Self {
         self.strategy = strategy;
         self

@@ -16,6 +16,7 @@ use super::bindings as c;
 use super::c_string;
 use super::lzc::Lzc;
 use super::nvlist::{NvError, NvList, NvRef};
+use super::signals::Blocked;
 use crate::errno::Errno;
 
 /// The process's one libzfs handle; each call locks it.
@@ -174,10 +175,11 @@ impl LibZfs {
         })?;
         // A panic while the lock was held can't have left C in the middle of anything.
         let library = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let signals = Blocked::new();
         // SAFETY: takes the handle, which this thread has locked, and a C string.
         let raw = unsafe { c::zfs_open(library.0.as_ptr(), c_name.as_ptr(), types as i32) };
         match NonNull::new(raw) {
-            Some(raw) => Ok(Dataset { raw, library, name: name.to_owned() }),
+            Some(raw) => Ok(Dataset { raw, library, _signals: signals, name: name.to_owned() }),
             None => Err(error_of(&library, CALL, name)),
         }
     }
@@ -190,6 +192,7 @@ const ANY: u32 = HEAD | c::zfs_type_t::ZFS_TYPE_SNAPSHOT.0;
 struct Dataset {
     raw: NonNull<c::zfs_handle_t>,
     library: MutexGuard<'static, Handle>,
+    _signals: Blocked,
     name: String,
 }
 

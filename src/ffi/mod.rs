@@ -7,6 +7,7 @@
 //! - [`handles`]: files by the numbers of their objects;
 //! - [`zvol`]: the dataset behind a block device;
 //! - [`attributes`]: a file's flags and its project;
+//! - [`signals`]: calls that no signal interrupts;
 //! - [`threads`]: threads for long calls, and ones whose descriptors are their own.
 #![allow(unsafe_code, reason = "calls into C; each block names the guarantee that it relies on")]
 #![cfg_attr(
@@ -25,6 +26,7 @@ pub(crate) mod libzfs;
 pub(crate) mod lzc;
 pub(crate) mod nvlist;
 pub(crate) mod pages;
+pub(crate) mod signals;
 pub(crate) mod threads;
 pub(crate) mod zvol;
 

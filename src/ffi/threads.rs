@@ -12,7 +12,6 @@
 
 use std::fs;
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
-use std::os::unix::fs::MetadataExt;
 use std::sync::mpsc::channel;
 use std::thread::{Builder, Scope, ScopedJoinHandle};
 
@@ -38,7 +37,8 @@ pub(crate) fn start<'scope, T: Send + 'scope>(
 }
 
 /// Starts a thread with a table of descriptors of its own, in which ZFS's device is, and nothing else.
-/// Threads that it starts share the table with it.
+/// Threads that it starts share the table with it. The other descriptors are closed in the copy, which a file
+/// system in user space and NFS are told of (a flush).
 ///
 /// # Errors
 /// In the thread's result: `EMFILE`, `ENOMEM`, or `ENOSYS` on a kernel before Linux 5.9.
@@ -58,14 +58,13 @@ fn zfs_devices() -> Result<Vec<RawFd>, Fault> {
         Some(errno) => Fault::from(errno),
         None => Errno::IO.into(),
     };
-    let device = fs::metadata("/dev/zfs").map_err(io)?.rdev();
     let mut found = Vec::new();
     for entry in fs::read_dir("/proc/thread-self/fd").map_err(io)? {
         let entry = entry.map_err(io)?;
         let name = entry.file_name();
         let number: Option<RawFd> = name.to_str().and_then(|name| name.parse().ok());
-        // One that was closed meanwhile is not it.
-        let is_zfs = fs::metadata(entry.path()).is_ok_and(|file| file.rdev() == device);
+        // By its name alone: to ask a file that somebody else has open may take as long as that one likes.
+        let is_zfs = fs::read_link(entry.path()).is_ok_and(|path| path.ends_with("zfs"));
         found.extend(number.filter(|_| is_zfs));
     }
     found.sort_unstable();

@@ -1,22 +1,15 @@
 //! The verbs of a commit in place.
 
-use std::collections::{HashMap, VecDeque};
-use std::os::fd::{AsFd, AsRawFd, OwnedFd};
-use std::path::PathBuf;
-
-use rustix::fs::{Dir, FileType, Mode, OFlags, openat};
+use rustix::fs::{Mode, OFlags, openat};
 
 use super::{Kernel, add_known, lua_guid, not_the_one};
 use crate::engine::{Fault, InPlaceEnd, Staged, Staging};
 use crate::errno::Errno;
 use crate::ffi::lzc::ProgramMode;
 use crate::ffi::nvlist::{NvList, Value};
-use crate::ffi::{handles, pages};
 use crate::mount;
 use crate::name::DatasetName;
 use crate::patience::patiently;
-use crate::stream::passage::FileId;
-use crate::tree::{Below, open_below};
 
 const STAGE: &str = include_str!("../program/stage.lua");
 const CONCLUDE_IN_PLACE: &str = include_str!("../program/conclude_in_place.lua");
@@ -74,81 +67,6 @@ impl Kernel {
     }
 }
 
-/// Lets go of the cached pages of files by their numbers, so that it doesn't matter which names they have, or
-/// where the dataset is mounted: all mounts share one cache. Files that are gone by now have no pages that
-/// anybody could read.
-pub(super) fn let_go_of_pages(
-    dataset: &DatasetName,
-    files: &[FileId],
-) -> Result<Vec<PathBuf>, Fault> {
-    if files.is_empty() {
-        return Ok(Vec::new());
-    }
-    let root = mount::root_of(dataset.as_str())?;
-    let mut mapped = Vec::new();
-    for file in files {
-        match handles::open(root.as_fd(), *file, FOR_PAGES) {
-            Ok(opened) if pages::let_go(opened.as_fd())? => {}
-            Ok(opened) => mapped.push(path_of(&opened, *file)),
-            Err(rustix::io::Errno::STALE) => {}
-            Err(rustix::io::Errno::PERM) => return let_go_by_path(&root, files),
-            Err(errno) => return Err(errno.into()),
-        }
-    }
-    Ok(mapped)
-}
-
-/// The mount has no access times, so none is touched.
-const FOR_PAGES: OFlags = OFlags::RDONLY.union(OFlags::NOFOLLOW).union(OFlags::NONBLOCK);
-
-/// The path of a file below the dataset's root, where it is known and not too long.
-fn path_of(opened: &OwnedFd, file: FileId) -> PathBuf {
-    let link = format!("/proc/thread-self/fd/{}", opened.as_raw_fd());
-    let path = std::fs::read_link(link).unwrap_or_default();
-    match path.strip_prefix("/") {
-        Ok(below) if !below.as_os_str().is_empty() => below.to_owned(),
-        _ => format!("object {}", file.object).into(),
-    }
-}
-
-/// For whom the kernel refuses handles, as root of a container: goes through the whole tree, and looks at
-/// the files that have these numbers.
-fn let_go_by_path(root: &OwnedFd, files: &[FileId]) -> Result<Vec<PathBuf>, Fault> {
-    let wanted: HashMap<u64, FileId> = files.iter().map(|file| (file.object, *file)).collect();
-    let mut mapped = Vec::new();
-    let mut pending = VecDeque::from([Below::root()]);
-    while let Some(path) = pending.pop_front() {
-        let directory = match open_below(root.as_fd(), &path, OFlags::DIRECTORY) {
-            // It was renamed, or is gone: what is in it by now is a change, which the receive refuses.
-            Err(rustix::io::Errno::NOENT | rustix::io::Errno::NOTDIR) => continue,
-            directory => directory?,
-        };
-        for entry in Dir::read_from(&directory)? {
-            let entry = entry?;
-            let name = entry.file_name().to_bytes();
-            if matches!(name, b"." | b"..") {
-                continue;
-            }
-            let below = path.join(name);
-            match entry.file_type() {
-                FileType::Directory => pending.push_back(below),
-                FileType::RegularFile => {
-                    let Some(file) = wanted.get(&entry.ino()) else { continue };
-                    match open_below(root.as_fd(), &below, FOR_PAGES) {
-                        Ok(opened) if !handles::is(opened.as_fd(), *file)? => {}
-                        Ok(opened) if pages::let_go(opened.as_fd())? => {}
-                        Ok(_) => mapped.push(below.into()),
-                        Err(rustix::io::Errno::NOENT | rustix::io::Errno::LOOP) => {}
-                        Err(errno) => return Err(errno.into()),
-                    }
-                }
-                _ => {}
-            }
-        }
-    }
-    Ok(mapped)
-}
-
 /// Has the list of files that are to be deleted written anew, by making one and deleting it; says whether
 /// it is empty, as far as the kernel counts.
 pub(super) fn renew_deletions(dataset: &DatasetName, objset: u64) -> Result<bool, Fault> {
@@ -156,10 +74,17 @@ pub(super) fn renew_deletions(dataset: &DatasetName, objset: u64) -> Result<bool
     let flags = OFlags::TMPFILE | OFlags::WRONLY | OFlags::CLOEXEC;
     drop(openat(&root, ".", flags, Mode::RUSR)?);
     let path = format!("/proc/spl/kstat/zfs/{}/objset-{objset:#x}", dataset.pool());
-    let counts = std::fs::read_to_string(path).unwrap_or_default();
+    // The two are not read at the same moment: if they are the same twice, nothing has happened between.
+    let counts = [deletions(&path), deletions(&path)];
+    Ok(counts[0] == counts[1] && counts[0].is_some_and(|(made, done)| made == done))
+}
+
+/// How many files were put on the list since the dataset was mounted, and how many were deleted.
+fn deletions(path: &str) -> Option<(u64, u64)> {
+    let counts = std::fs::read_to_string(path).ok()?;
     let count = |name: &str| -> Option<u64> {
         let line = counts.lines().find(|line| line.split_whitespace().next() == Some(name))?;
         line.split_whitespace().last()?.parse().ok()
     };
-    Ok(count("nunlinks").zip(count("nunlinked")).is_some_and(|(made, done)| made == done))
+    count("nunlinks").zip(count("nunlinked"))
 }

@@ -3,7 +3,7 @@
 use std::io::{self, Read};
 use std::ops::{ControlFlow, Range};
 
-use super::passage::FileId;
+use super::passage::{ChangedFile, Changes, Data, FileId};
 use super::znode::Role;
 use super::{END, FREE, Malformed, OBJECT, RECORD, Record, WRITE};
 
@@ -16,6 +16,8 @@ const MOST_RANGES: usize = 4096;
 pub(crate) struct Touched {
     pub(crate) object: u64,
     pub(crate) role: Role,
+    /// How large its blocks are, in bytes.
+    pub(crate) block: u64,
     /// Where blocks were written or freed, in bytes, in ascending order.
     pub(crate) written: Vec<Range<u64>>,
     /// Behind this the object has no blocks. Where it was cut at the end of a block, nothing else tells.
@@ -67,7 +69,8 @@ pub(crate) fn each_touched(
                     return Ok(());
                 }
                 let (object, role) = (record.object(), Role::of(record, &payload));
-                touched = Some(Touched { object, role, written: Vec::new(), end: u64::MAX });
+                let block = record.block();
+                touched = Some(Touched { object, role, block, written: Vec::new(), end: u64::MAX });
             }
             WRITE | FREE => {
                 let (start, length) = record.range();
@@ -84,20 +87,25 @@ pub(crate) fn each_touched(
     }
 }
 
-/// The regular files of which a stream tells.
-pub(crate) fn changed_files(stream: impl Read) -> io::Result<Vec<FileId>> {
-    let mut files = Vec::new();
-    each_touched(stream, |Touched { object, role, .. }| {
+/// What a stream changes of what readers may have cached. Of each regular file it is assumed that data was
+/// written.
+pub(crate) fn changes(stream: impl Read) -> io::Result<Changes> {
+    let mut changes = Changes::default();
+    each_touched(stream, |Touched { object, role, written, .. }| {
         match role {
             Role::Znode(znode) if znode.is_regular() => {
-                files.push(FileId { object, generation: znode.generation });
+                let id = FileId { object, generation: znode.generation };
+                changes.files.push(ChangedFile { id, size: znode.size, data: Data::Written });
+            }
+            Role::Znode(znode) if znode.is_directory() && !written.is_empty() => {
+                changes.directories.push(FileId { object, generation: znode.generation });
             }
             Role::Unknown => return Err(Malformed::Attributes(object).into()),
             Role::Znode(_) | Role::Table(_) => {}
         }
         Ok(ControlFlow::Continue(()))
     })?;
-    Ok(files)
+    Ok(changes)
 }
 
 /// A write before its object.
@@ -127,7 +135,10 @@ mod tests {
     use super::super::{BEGIN, PAYLOAD_LENGTH};
     use super::*;
 
-    fn touched(stream: &[u8]) -> io::Result<Vec<(u64, Vec<Range<u64>>, u64)>> {
+    /// Number, what was written, and the end.
+    type Seen = (u64, Vec<Range<u64>>, u64);
+
+    fn touched(stream: &[u8]) -> io::Result<Vec<Seen>> {
         let mut found = Vec::new();
         each_touched(stream, |touched| {
             found.push((touched.object, touched.written, touched.end));

@@ -4,21 +4,53 @@
 //! content is swapped: the passage holds that record back, and tells by then which files have changed.
 
 use super::rebase::Rebase;
-use super::znode::Role;
-use super::{END, Malformed, OBJECT, RECORD, Record};
+use super::znode::{Role, Znode};
+use super::{END, FREE, Malformed, OBJECT, RECORD, Record, WRITE};
 
-/// A regular file by its object's number and its generation, which no other file has had.
+/// A file by its object's number and its generation. A later file with the number has another generation,
+/// in 32 bits of which a handle tells.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(crate) struct FileId {
     pub(crate) object: u64,
     pub(crate) generation: u64,
 }
 
+/// What a stream tells of a file's data.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Data {
+    /// Nothing: the file's object shares a block with another one that has changed, or its attributes have
+    /// changed. Where it is shorter than before, it was cut at the end of a block, of which nothing else tells.
+    Same,
+    /// Parts of it are free. The kernel tells so of holes that have always been there as well.
+    Freed,
+    /// Parts of it were written.
+    Written,
+}
+
+/// A regular file of which a stream tells.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct ChangedFile {
+    pub(crate) id: FileId,
+    /// How long it is from now on, in bytes.
+    pub(crate) size: u64,
+    pub(crate) data: Data,
+}
+
+/// What a stream changes of what readers may have cached.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(crate) struct Changes {
+    pub(crate) files: Vec<ChangedFile>,
+    /// Directories of which entries were written.
+    pub(crate) directories: Vec<FileId>,
+}
+
 /// Takes a stream piece by piece.
 #[derive(Debug)]
 pub(crate) struct Passage {
     rebase: Option<Rebase>,
-    files: Vec<FileId>,
+    changes: Changes,
+    /// The directory of which records are being told.
+    directory: Option<FileId>,
     /// A record that is not complete yet.
     record: Vec<u8>,
     /// How many bytes of the payload are still to come.
@@ -34,7 +66,8 @@ impl Passage {
     pub(crate) fn new(rebase: Option<Rebase>) -> Self {
         Self {
             rebase,
-            files: Vec::new(),
+            changes: Changes::default(),
+            directory: None,
             record: Vec::with_capacity(RECORD),
             payload: 0,
             bonus: Vec::new(),
@@ -56,10 +89,10 @@ impl Passage {
         Ok(())
     }
 
-    /// The last record, once the stream has come to it, and the files that it tells of.
-    pub(crate) fn at_end(&mut self) -> Option<(Vec<u8>, Vec<FileId>)> {
+    /// The last record, once the stream has come to it, and what it changes.
+    pub(crate) fn at_end(&mut self) -> Option<(Vec<u8>, Changes)> {
         let end = self.end.as_mut().map(std::mem::take)?;
-        Some((end, std::mem::take(&mut self.files)))
+        Some((end, std::mem::take(&mut self.changes)))
     }
 
     fn take_record<'a>(
@@ -114,30 +147,62 @@ impl Passage {
     /// Takes note of a record that is there with its payload.
     fn complete(&mut self) -> Result<(), Malformed> {
         let record = Record::new(&self.record);
-        if record.kind() == OBJECT {
-            let object = record.object();
-            match Role::of(record, &self.bonus) {
-                Role::Znode(znode) if znode.is_regular() => {
-                    self.files.push(FileId { object, generation: znode.generation });
+        let object = record.object();
+        match record.kind() {
+            OBJECT => {
+                self.directory = None;
+                match Role::of(record, &self.bonus) {
+                    Role::Znode(znode) => self.begin(object, znode),
+                    Role::Unknown => return Err(Malformed::Attributes(object)),
+                    Role::Table(_) => {}
                 }
-                Role::Unknown => return Err(Malformed::Attributes(object)),
-                Role::Znode(_) | Role::Table(_) => {}
             }
+            kind @ (WRITE | FREE) => {
+                if kind == WRITE {
+                    let directory = self.directory.take_if(|it| it.object == object);
+                    self.changes.directories.extend(directory);
+                }
+                let last = self.changes.files.last_mut();
+                match last.filter(|file| file.id.object == object) {
+                    Some(file) if kind == WRITE => file.data = Data::Written,
+                    // All behind its end is free in any case; but it may have been cut before its end, and made
+                    // longer again, or punched there.
+                    Some(file) if file.data == Data::Same => {
+                        let (start, length) = record.range();
+                        if length != u64::MAX || start < file.size {
+                            file.data = Data::Freed;
+                        }
+                    }
+                    _ => {}
+                }
+            }
+            _ => {}
         }
         self.record.clear();
         self.bonus.clear();
         Ok(())
     }
+
+    fn begin(&mut self, object: u64, znode: Znode) {
+        let id = FileId { object, generation: znode.generation };
+        if znode.is_regular() {
+            self.changes.files.push(ChangedFile { id, size: znode.size, data: Data::Same });
+        } else if znode.is_directory() {
+            self.directory = Some(id);
+        }
+    }
 }
 
 #[cfg(test)]
 mod tests {
-    use super::super::sample::{begin, end, file, free, object, sealed, system_attributes, write};
+    use super::super::sample::{
+        begin, end, file, free, object, sealed, sized_file, system_attributes, write,
+    };
     use super::*;
     use proptest::prelude::*;
 
-    fn ids(pairs: &[(u64, u64)]) -> Vec<FileId> {
-        pairs.iter().map(|&(object, generation)| FileId { object, generation }).collect()
+    fn changed(object: u64, generation: u64, data: Data) -> ChangedFile {
+        ChangedFile { id: FileId { object, generation }, size: 0, data }
     }
 
     fn stream() -> Vec<u8> {
@@ -148,9 +213,23 @@ mod tests {
             free(7, 0, u64::MAX),
             write(7, 0, &[1; 700]),
             object(8, 20, 44, 1, &system_attributes(0o040_755, 80, 0)),
+            free(8, 1024, u64::MAX),
+            write(8, 0, &[1; 512]),
+            write(8, 512, &[1; 512]),
+            object(13, 20, 44, 1, &system_attributes(0o040_755, 81, 0)),
+            object(14, 20, 44, 1, &system_attributes(0o040_755, 82, 1)),
+            write(14, 0, &[1; 512]),
             object(9, 19, 44, 1, &system_attributes(0o120_777, 90, 0)),
             object(10, 19, 44, 1, &system_attributes(0o100_600, 91, 1)),
             file(11, 110),
+            free(11, 512, u64::MAX),
+            file(12, 120),
+            free(12, 512, u64::MAX),
+            free(12, 0, 512),
+            sized_file(15, 300_000),
+            free(15, 131_072, u64::MAX),
+            sized_file(16, 131_072),
+            free(16, 131_072, u64::MAX),
             end(),
         ])
     }
@@ -164,8 +243,16 @@ mod tests {
                 prop_assert!(passage.at_end().is_none());
                 passage.feed(part, &mut out).unwrap();
             }
-            let (end, files) = passage.at_end().unwrap();
-            prop_assert_eq!(files, ids(&[(7, 70), (11, 110)]));
+            let (end, changes) = passage.at_end().unwrap();
+            let expected = [
+                changed(7, 70, Data::Written),
+                changed(11, 110, Data::Same),
+                changed(12, 120, Data::Freed),
+                ChangedFile { size: 300_000, ..changed(15, 1, Data::Freed) },
+                ChangedFile { size: 131_072, ..changed(16, 1, Data::Same) },
+            ];
+            prop_assert_eq!(changes.files, expected);
+            prop_assert_eq!(changes.directories, [FileId { object: 8, generation: 80 }]);
             prop_assert!(out.len() == stream.len() - RECORD);
             out.extend_from_slice(&end);
             prop_assert!(out == stream);

@@ -47,6 +47,13 @@ pub(crate) fn file(number: u64, generation: u64) -> Vec<u8> {
     object(number, 19, 44, 1, &system_attributes(0o100_644, generation, 0))
 }
 
+/// A regular file of this length.
+pub(crate) fn sized_file(number: u64, size: u64) -> Vec<u8> {
+    let mut bonus = system_attributes(0o100_644, 1, 0);
+    bonus[16..24].copy_from_slice(&size.to_ne_bytes());
+    object(number, 19, 44, 1, &bonus)
+}
+
 /// A write of `length` bytes.
 pub(crate) fn write(number: u64, offset: u64, data: &[u8]) -> Vec<u8> {
     let fields = [(UNION, number, 8), (UNION + 16, offset, 8), (UNION + 24, data.len() as u64, 8)];

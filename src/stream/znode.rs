@@ -13,6 +13,8 @@ const SYSTEM_ATTRIBUTES: u32 = 44;
 
 /// `SA_MAGIC`, of a pool of this byte order, and of the other.
 const MAGIC: u32 = 0x002f_505a;
+/// `S_IFMT`.
+const TYPE: u64 = 0o170_000;
 /// `ZFS_XATTR`: an extended attribute, or a directory of those.
 const EXTENDED_ATTRIBUTE: u64 = 1;
 /// Mode, size, generation, owner, group, parent, flags, and four times of two numbers each come before
@@ -26,6 +28,8 @@ pub(crate) struct Znode {
     pub(crate) mode: u64,
     /// What tells files apart that had the object's number one after the other.
     pub(crate) generation: u64,
+    /// How long its data is, in bytes.
+    pub(crate) size: u64,
     /// Whether it is (a directory of) extended attributes, which have no path.
     pub(crate) is_attribute: bool,
     /// The count of links, where it stands in the layout that new files are given. Others are possible:
@@ -78,25 +82,27 @@ impl Znode {
         };
         let links = bonus.get(header + LINKS..header + LINKS + 8).map(|field| u64_at(field, 0));
         let links = links.map(|links| if swapped { links.swap_bytes() } else { links });
-        Some(Self::new(number(0), number(16), number(48), links))
+        let is_attribute = number(48) & EXTENDED_ATTRIBUTE != 0;
+        Some(Self { mode: number(0), generation: number(16), size: number(8), is_attribute, links })
     }
 
     /// `znode_phys_t`, of file systems before version 5.
     fn from_old(bonus: &[u8]) -> Option<Self> {
         let bonus = bonus.get(..128)?;
-        let links = Some(u64_at(bonus, 96));
-        Some(Self::new(u64_at(bonus, 72), u64_at(bonus, 64), u64_at(bonus, 120), links))
-    }
-
-    fn new(mode: u64, generation: u64, flags: u64, links: Option<u64>) -> Self {
-        Self { mode, generation, is_attribute: flags & EXTENDED_ATTRIBUTE != 0, links }
+        let number = |at| u64_at(bonus, at);
+        let is_attribute = number(120) & EXTENDED_ATTRIBUTE != 0;
+        let (mode, links) = (number(72), Some(number(96)));
+        Some(Self { mode, generation: number(64), size: number(80), is_attribute, links })
     }
 
     /// Whether the kernel's page cache can have pages of it that somebody reads by a path.
     pub(super) fn is_regular(self) -> bool {
-        const TYPE: u64 = 0o170_000;
-        const REGULAR: u64 = 0o100_000;
-        self.mode & TYPE == REGULAR && !self.is_attribute
+        self.mode & TYPE == 0o100_000 && !self.is_attribute
+    }
+
+    /// Whether it has entries that somebody finds by a path.
+    pub(super) fn is_directory(self) -> bool {
+        self.mode & TYPE == 0o040_000 && !self.is_attribute
     }
 }
 
@@ -113,7 +119,7 @@ mod tests {
     fn attributes_are_read_in_either_byte_order() {
         let bonus = system_attributes(0o100_644, 9, 0);
         let expected =
-            Znode { mode: 0o100_644, generation: 9, is_attribute: false, links: Some(0) };
+            Znode { mode: 0o100_644, generation: 9, size: 0, is_attribute: false, links: Some(0) };
         assert_eq!(role(&bonus), Role::Znode(expected));
         let mut other = bonus.clone();
         other[..4].reverse();
@@ -133,7 +139,10 @@ mod tests {
 
     #[test]
     fn only_regular_files_with_a_path_have_pages() {
-        let is_regular = |mode, flags| Znode::new(mode, 1, flags, None).is_regular();
+        let is_regular = |mode, flags| match role(&system_attributes(mode, 1, flags)) {
+            Role::Znode(znode) => znode.is_regular(),
+            other => panic!("{other:?}"),
+        };
         assert!(is_regular(0o100_600, 0) && is_regular(0o106_755, 0x4000));
         assert!(
             !is_regular(0o120_777, 0) && !is_regular(0o040_755, 0) && !is_regular(0o100_600, 1)

@@ -20,8 +20,12 @@ macro_rules! forward_to_kernel {
                 fn mount_options(dataset: &DatasetName) -> MountAttrFlags;
                 fn mounts_on(place: &Place) -> Vec<PathBuf>;
                 fn stream_length(route: Route<'_>) -> u64;
-                fn changed_files(snapshot: &str, from: Option<&str>) -> Vec<FileId>;
-                fn write_back(dataset: &DatasetName) -> ();
+                fn changes(snapshot: &str, from: Option<&str>) -> Changes;
+                fn stale_names(
+                    dataset: &DatasetName,
+                    before: &str,
+                    directories: &[FileId]
+                ) -> Vec<PathBuf>;
                 fn unfit(place: &Path, shared: bool) -> Option<Unfit>;
                 fn leads_to(at: &Path, root: BorrowedFd<'_>) -> bool;
                 fn mounted_anywhere(dataset: &DatasetName) -> Vec<ElsewhereMount>;
@@ -40,7 +44,11 @@ macro_rules! forward_to_kernel {
                 fn stage(staging: Staging<'_>) -> Staged;
                 fn transfer(route: Route<'_>, watch: Watch<'_>, at_end: AtEnd<'_>) -> ();
                 fn conclude_in_place(end: InPlaceEnd<'_>) -> Option<Errno>;
-                fn let_go_of_pages(dataset: &DatasetName, files: &[FileId]) -> Vec<PathBuf>;
+                fn let_go_of_pages(
+                    dataset: &DatasetName,
+                    sent: &str,
+                    changes: &mut Changes
+                ) -> Vec<PathBuf>;
                 fn write_record(
                     carrier: (&str, Guid),
                     property: &str,
@@ -63,7 +71,10 @@ macro_rules! forward_to_kernel {
                 fn unfence(name: &DatasetName, guid: Guid, before: Fence) -> ();
                 fn keep_from_boot_mounts(name: &DatasetName) -> ();
                 fn mount_private(dataset: &DatasetName, at: Private<'_>) -> OwnedFd;
-                fn unmount_private(at: Private<'_>, root: Option<BorrowedFd<'_>>) -> ();
+                fn unmount_private(
+                    at: Private<'_>,
+                    root: Option<BorrowedFd<'_>>
+                ) -> Option<Leftover>;
                 fn unmount_stray(place: &Place) -> ();
                 fn unmount_unused(dataset: &DatasetName, place: &Place) -> ();
                 fn renew_deletions(dataset: &DatasetName) -> bool;
@@ -89,12 +100,20 @@ macro_rules! forward_to_kernel {
             use $crate::errno::Errno;
             use $crate::name::{DatasetName, SnapshotName};
             use $crate::ownership::Ids;
-            use $crate::receipt::{ElsewhereMount, Guid};
-            use $crate::stream::passage::FileId;
+            use $crate::receipt::{ElsewhereMount, Guid, Leftover};
+            use $crate::stream::passage::{Changes, FileId};
             use $crate::transfer::Route;
             use $crate::txn::journal::Fence;
 
             impl Engine for $engine {
+                // A first mount may count as a write: who tests an intent log does so on the kernel itself.
+                fn write_back(&self, dataset: &DatasetName) -> Result<(), Fault> {
+                    match self.kernel.places(dataset)?.is_empty() {
+                        true => Ok(()),
+                        false => self.question(|| self.kernel.write_back(dataset)),
+                    }
+                }
+
                 fn can_receive(&self) -> bool {
                     self.kernel.can_receive()
                 }

@@ -6,7 +6,6 @@
 
 use std::fmt;
 use std::ops::ControlFlow;
-use std::path::PathBuf;
 use std::sync::{Mutex, PoisonError};
 
 use crate::engine::{Difference, Fault, InPlaceEnd, Known, Staged, Staging};
@@ -14,7 +13,7 @@ use crate::errno::Errno;
 use crate::error::Conflict;
 use crate::name::{DatasetName, SnapshotName};
 use crate::receipt::{Guid, Keeps, Leftover, Progress};
-use crate::stream::passage::FileId;
+use crate::stream::passage::Changes;
 use crate::transfer::Route;
 use crate::txn::journal::{Record, State, property};
 use crate::txn::layout::Layout;
@@ -188,11 +187,20 @@ impl Stage {
         }
     }
 
-    /// After the commit point: takes note of files that were changed in place and mapped meanwhile.
+    /// After the commit point: takes note of files that were changed in place and mapped meanwhile, and of
+    /// names that lead to what they led to before.
     pub(super) fn let_go_of_pages(&mut self) -> Result<(), Fault> {
-        let stale = self
-            .find_changed()
-            .and_then(|changed| self.engine.let_go_of_pages(&self.order.layout.target, &changed));
+        let stale = self.find_changed().and_then(|mut changed| {
+            let target = &self.order.layout.target;
+            let sent = self.sent(&self.order.layout.workspace)?;
+            let mut stale = self.engine.let_go_of_pages(target, sent.as_str(), &mut changed)?;
+            let before = match self.look {
+                Some(_) => snapshot_of(target, &self.id().look_leaf())?.to_string(),
+                None => self.base_now(),
+            };
+            stale.extend(self.engine.stale_names(target, &before, &changed.directories)?);
+            Ok(stale)
+        });
         match stale {
             Ok(stale) => self.stale = stale,
             // Another commit that swaps names at this moment takes the target away.
@@ -202,16 +210,21 @@ impl Stage {
         Ok(())
     }
 
-    /// The files that the receive has changed. Who finishes what was interrupted asks for them anew.
-    fn find_changed(&mut self) -> Result<Vec<FileId>, Fault> {
+    /// The base by the name under which it was last seen.
+    fn base_now(&self) -> String {
+        self.base_at.clone().unwrap_or_else(|| self.order.layout.base.to_string())
+    }
+
+    /// What the receive has changed. Who finishes what was interrupted asks for them anew.
+    fn find_changed(&mut self) -> Result<Changes, Fault> {
         if let Some(changed) = self.changed.take() {
             return Ok(changed);
         }
         let sent = self.sent(&self.order.layout.workspace)?;
-        let base = self.base_at.clone().unwrap_or_else(|| self.order.layout.base.to_string());
+        let base = self.base_now();
         // What others had changed may have been replaced.
         let from = self.look.is_none().then_some(base.as_str());
-        self.engine.changed_files(sent.as_str(), from)
+        self.engine.changes(sent.as_str(), from)
     }
 
     /// The commit point. The receive refuses a target that was written to since the snapshot that the
@@ -221,11 +234,7 @@ impl Stage {
         for _ in 0..LOOKS + BUSY_WAITS_MS.len() {
             let fault = match self.try_to_receive() {
                 Ok(None) => return Ok(()),
-                Ok(Some(path)) => {
-                    let (target, path) =
-                        (self.order.layout.target.clone(), path.display().to_string());
-                    return Err(self.given_up(Conflict::InUse { target, path }));
-                }
+                Ok(Some(conflict)) => return Err(self.given_up(conflict)),
                 Err(fault) => fault,
             };
             // Judge by the state: what comes after the swap may have failed as well.
@@ -263,8 +272,20 @@ impl Stage {
         Err(self.stopped(Step::Receive, fault))
     }
 
-    /// Receives; names a file that is mapped, and for which the receive was given up.
-    fn try_to_receive(&mut self) -> Result<Option<PathBuf>, Fault> {
+    /// Receives; says for which conflict the receive was given up.
+    fn try_to_receive(&mut self) -> Result<Option<Conflict>, Fault> {
+        let mut on_progress = std::mem::take(&mut self.on_progress);
+        let received = self.receive_telling(&mut on_progress);
+        self.on_progress = on_progress;
+        let (conflict, changed) = received?;
+        self.changed = changed;
+        Ok(conflict)
+    }
+
+    fn receive_telling(
+        &self,
+        on_progress: &mut OnProgress,
+    ) -> Result<(Option<Conflict>, Option<Changes>), Fault> {
         let Layout { target, workspace, .. } = &self.order.layout;
         let (from, to, bookmark) = (self.sent(workspace)?, self.sent(target)?, self.bookmark());
         let (replaces, nameless) = match &self.difference {
@@ -280,27 +301,40 @@ impl Stage {
             nameless,
         };
         let estimate = self.engine.stream_length(route)?;
-        let on_progress = &mut self.on_progress;
         let mut watch = |bytes| on_progress.tell(Progress { bytes, estimate });
         if watch(0).is_break() {
             return Err(Errno::CANCELED.into());
         }
-        let (engine, changed) = (&self.engine, &mut self.changed);
-        let mut mapped = Ok(Vec::new());
+        let (mut conflict, mut changed) = (Ok(None), None);
         // A receive that waits for its end holds nothing that these files' readers would wait for.
-        let mut at_end = |files: Vec<FileId>| {
-            mapped = engine.let_go_of_pages(target, &files);
-            *changed = Some(files);
-            match &mapped {
-                Ok(mapped) if mapped.is_empty() => ControlFlow::Continue(()),
+        let mut at_end = |mut changes: Changes| {
+            conflict = self.in_the_way_of_end(from.as_str(), &mut changes);
+            changed = Some(changes);
+            match conflict {
+                Ok(None) => ControlFlow::Continue(()),
                 _ => ControlFlow::Break(()),
             }
         };
         let received = self.engine.transfer(route, &mut watch, &mut at_end);
-        match mapped?.into_iter().next() {
-            Some(path) => Ok(Some(path)),
-            None => received.map(|()| None),
+        match conflict? {
+            Some(conflict) => Ok((Some(conflict), None)),
+            None => received.map(|()| (None, changed)),
         }
+    }
+
+    /// What the swap must not meet, looked at when nothing but the swap is missing: the stream may have taken
+    /// its time.
+    fn in_the_way_of_end(
+        &self,
+        sent: &str,
+        changes: &mut Changes,
+    ) -> Result<Option<Conflict>, Fault> {
+        if let Some(conflict) = self.refused()? {
+            return Ok(Some(conflict));
+        }
+        let target = self.order.layout.target.clone();
+        let mapped = self.engine.let_go_of_pages(&target, sent, changes)?.into_iter().next();
+        Ok(mapped.map(|path| Conflict::InUse { target, path: path.display().to_string() }))
     }
 
     /// Whether the target is still the dataset that it was at begin.
@@ -384,22 +418,20 @@ impl Stage {
         };
         self.look = None;
         let Some(errno) = left else { return Ok(()) };
-        let reason = match kept {
+        let why = self.error(Step::Conclude, in_the_way.unwrap_or_else(|| errno.into())).why();
+        let why_base = match kept {
             Some((name, guid)) => {
                 let reason = "it keeps what the commit has overridden".to_owned();
                 self.kept.push(Leftover { name, guid, reason, keeps: Keeps::Changes });
                 "it has the record of this commit".to_owned()
             }
-            None => {
-                let fault = in_the_way.unwrap_or_else(|| errno.into());
-                self.error(Step::Conclude, fault).why()
-            }
+            None => why.clone(),
         };
         let left = workspaces_and_snapshots(&workspace, self.guids.workspace, &snapshots);
-        for (name, guid) in left.into_iter().chain([(base.clone(), base_guid)]) {
+        let left = left.into_iter().map(|(name, guid)| (name, guid, why.clone()));
+        for (name, guid, reason) in left.chain([(base.clone(), base_guid, why_base)]) {
             let there = self.engine.facts(&name).map_or(true, |facts| facts.is_some());
             if there {
-                let reason = reason.clone();
                 self.kept.push(Leftover { name, guid, reason, keeps: Keeps::Nothing });
             }
         }

@@ -91,7 +91,7 @@ impl Transaction {
                 let errors = stage.undo(&done);
                 stage.record_rollback(&errors);
                 let error = stop.into_error();
-                let mut left = leftovers(&stage, &errors);
+                let mut left = leftovers(&mut stage, &errors);
                 left.extend(stage.doubtful(&error));
                 Err(BeginError::Failed { error, left })
             }
@@ -116,7 +116,8 @@ impl Transaction {
     ///
     /// The workspace is held open, so that it is not unmounted by accident (`umount`, `zfs unmount -a`,
     /// `zpool export`: busy). Where it is taken away all the same (`umount --lazy`), moved or covered,
-    /// a commit or detach changes nothing and says so: what is written elsewhere is never published.
+    /// a commit or detach changes nothing and says so: what is written elsewhere is never published. Nor is
+    /// what is written into the directory below removed: it stays, and is named among the leftovers.
     pub fn path(&self) -> &Path {
         &self.stage.order.private_path
     }
@@ -351,8 +352,9 @@ impl Transaction {
     /// Removes the workspace and everything else that begin made. The target is untouched.
     ///
     /// # Errors
-    /// Where something can't be removed, for example because a file in the workspace is open. The
-    /// error lists what is left; all else is gone. In a forked child nothing is done.
+    /// Where something can't be removed, for example because a file in the workspace is open; or where
+    /// something was written into the directory below the workspace, or beside it, which is never removed.
+    /// The error lists what is left; all else is gone. In a forked child nothing is done.
     pub fn rollback(mut self) -> Result<(), RollbackError> {
         match self.check_owner() {
             Ok(()) => self.roll_back(),
@@ -366,22 +368,25 @@ impl Transaction {
         let span = tracing::info_span!("rollback", target = %self.target(), id = %self.id());
         let _entered = span.enter();
         self.open = false;
+        self.stage.kept.clear();
         let mut done = self.stage.order.plan.begin.clone();
         // A commit may have failed to destroy it. The record stays as long as it is there.
         let mut errors: Vec<StepError> =
             self.stage.finish(Step::DestroyLook).err().into_iter().collect();
         done.retain(|step| errors.is_empty() || *step != Step::TakeBase);
         errors.extend(self.stage.undo(&done));
-        if errors.is_empty() {
+        self.stage.record_rollback(&errors);
+        let left = leftovers(&mut self.stage, &errors);
+        if errors.is_empty() && left.is_empty() {
             return Ok(());
         }
-        self.stage.record_rollback(&errors);
-        Err(RollbackError { id: self.id(), left: leftovers(&self.stage, &errors), errors })
+        Err(RollbackError { id: self.id(), left, errors })
     }
 }
 
-fn leftovers(stage: &Stage, errors: &[StepError]) -> Vec<Leftover> {
-    errors.iter().filter_map(|error| stage.leftover(error)).collect()
+fn leftovers(stage: &mut Stage, errors: &[StepError]) -> Vec<Leftover> {
+    let kept = std::mem::take(&mut stage.kept);
+    errors.iter().filter_map(|error| stage.leftover(error)).chain(kept).collect()
 }
 
 impl Drop for Transaction {

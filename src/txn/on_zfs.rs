@@ -491,14 +491,42 @@ fn a_write_that_slips_in_just_before_the_destroy_is_kept() {
     let receipt = transaction.commit().unwrap();
     let kept = &receipt.leftovers[0];
     assert_eq!(kept.keeps, Keeps::Changes, "{receipt:?}");
-    let look = scene.pool.directory().join("look");
-    fs::create_dir(&look).unwrap();
+    // In a directory that is made for it, where nobody else gets.
+    let look = scene.pool.directory().join("place/look");
     let name: DatasetName = kept.name.parse().unwrap();
     let at = Private { path: &look, user: None };
     let root = scene.engine.kernel.mount_private(&name, at).unwrap();
     assert_eq!(fs::read_to_string(look.join("file")).unwrap(), "old and more");
     scene.engine.kernel.unmount_private(at, Some(root.as_fd())).unwrap();
     drop(root);
+    scene.pool.cleanup();
+}
+
+/// What somebody writes into the directory below a workspace while it is committed stays, and is told of.
+#[test]
+fn what_is_written_below_a_workspace_during_a_commit_is_kept() {
+    let scene = Scene::new();
+    for relative in ["t", IN_PLACE] {
+        let target = scene.name(relative);
+        scene.engine.set(&[]);
+        let transaction = scene.begin(&target).unwrap();
+        let path = transaction.path().to_owned();
+        fs::write(path.join("file"), "new").unwrap();
+        let below = path.clone();
+        scene.engine.before("unmount_private", move || {
+            let unmount = Command::new("umount").arg("--lazy").arg(&below).status();
+            assert!(unmount.unwrap().success());
+            fs::create_dir(below.join("deep")).unwrap();
+            fs::write(below.join("deep/stray"), "stray").unwrap();
+        });
+        let receipt = transaction.commit().unwrap();
+        let left: Vec<_> = receipt.leftovers.iter().map(|left| (&*left.name, left.keeps)).collect();
+        assert_eq!(left, [(path.to_str().unwrap(), Keeps::Changes)]);
+        assert_eq!(fs::read(path.join("deep/stray")).unwrap(), b"stray");
+        assert_eq!(scene.content(&target).as_deref(), Some("new"));
+        fs::remove_dir_all(&path).unwrap();
+        assert!(scene.zfs.pending(&scene.name("")).unwrap().is_empty());
+    }
     scene.pool.cleanup();
 }
 

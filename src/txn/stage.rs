@@ -15,7 +15,7 @@ use crate::error::{Conflict, StepError};
 use crate::name::{DatasetName, SnapshotName, TransactionId};
 use crate::owner::Owner;
 use crate::receipt::{Guid, Leftover, Strategy};
-use crate::stream::passage::FileId;
+use crate::stream::passage::Changes;
 use crate::txn::in_place::OnProgress;
 use crate::txn::journal::{Record, State, property};
 use crate::txn::layout::Layout;
@@ -102,8 +102,8 @@ pub(crate) struct Stage {
     /// The root of the workspace, or its device, for as long as this handle has it mounted. Nobody
     /// unmounts the workspace by accident, and what is done to its content is done by this.
     pub(super) root: Option<OwnedFd>,
-    /// Files that the receive changes, once that is known.
-    pub(super) changed: Option<Vec<FileId>>,
+    /// What the receive changes, once that is known.
+    pub(super) changed: Option<Changes>,
     /// How the target differs from the base by now; what decides what is sent.
     pub(super) difference: Difference,
     /// Files of those that were mapped into memory during the commit.
@@ -118,7 +118,7 @@ pub(crate) struct Stage {
     pub(crate) gap: Option<Duration>,
     /// Snapshots and bookmarks that others, or the caller, made of the workspace, and that are gone.
     pub(crate) workspace_snapshots: Vec<String>,
-    /// What could not be removed after the commit point.
+    /// What could not be removed after the commit point, and what was written beside the workspace.
     pub(crate) kept: Vec<Leftover>,
 }
 
@@ -162,6 +162,7 @@ impl Stage {
             base_at: _,
             root: _,
             on_progress: _,
+            workspace_snapshots: _,
             guids: Guids { workspace: _, base: _, parents: _, final_snapshot },
             // What an attempt has found and done.
             look: _,
@@ -355,7 +356,8 @@ impl Stage {
             Step::SwapMounts => self.swap_mounts(),
             Step::UnmountWorkspace => {
                 let root = self.root.take();
-                engine.unmount_private(order.private(), root.as_ref().map(AsFd::as_fd))
+                let left = engine.unmount_private(order.private(), root.as_ref().map(AsFd::as_fd));
+                left.map(|left| self.kept.extend(left))
             }
             Step::Conclude => self.conclude(),
             Step::ParkPredecessor => self.park_predecessor(),
@@ -392,8 +394,8 @@ impl Stage {
         Ok(self.root.as_ref().ok_or(Errno::BADF)?.as_fd())
     }
 
-    /// Refuses where the path that the caller writes to has come to lead elsewhere: part of the change
-    /// may be there.
+    /// Refuses where the path that the caller writes to has come to lead elsewhere, or had: part of the
+    /// change may be there.
     fn check_workspace(&self) -> Result<(), Fault> {
         match self.engine.leads_to(&self.order.private_path, self.root()?)? {
             true => Ok(()),
@@ -461,6 +463,8 @@ impl Stage {
             .map_err(|fault| self.error(Step::Look, fault))
             .and_then(|()| self.finish(Step::UnmountWorkspace))
             .and_then(|()| self.finish(Step::MountWorkspace));
+        // What stays at its path by now is in the way of a commit, and told of then.
+        self.kept.clear();
         if let Err(error) = mounted {
             if let Err(fault) = self.rewrite_record(detached) {
                 tracing::warn!(?fault, "the transaction could not be detached again");

@@ -256,7 +256,7 @@ fn a_snapshot_taken_between_two_begins_is_carried_along_by_the_elder() {
     let scene = Scene::new();
     let target = scene.dataset("t", &[]);
     let elder = scene.begin(&target);
-    write(elder.path().join("file"), "elder").unwrap();
+    fs::write(elder.path().join("file"), "elder").unwrap();
     scene.pool.zfs(&["snapshot", &format!("{target}@hourly")]);
     let younger = scene.begin(&target);
     let receipt = elder.commit().unwrap();

@@ -286,7 +286,11 @@ fn what_is_stored_in_a_container_is_content_or_a_conflict() {
         assert_eq!(byte(&path_of(&target)), b'1', "{strategy:?}: lost");
 
         let transaction = inside.begin(&target, strategy);
+        let file = fs::File::options().write(true).open(&mapped).unwrap();
+        let modified = file.metadata().unwrap().modified().unwrap();
         store(&mapped, 5_000, b"1");
+        file.set_modified(modified).unwrap();
+        drop(file);
         transaction.commit().unwrap();
 
         let transaction = inside.begin(&target, strategy);

@@ -81,16 +81,16 @@ fn a_missing_pool_a_missing_parent_and_a_pools_root_are_told_apart() {
     scene.end();
 }
 
-/// Whoever has no capability can mount nothing, though all permissions be delegated to them; what was
-/// made by then is gone.
+/// Whoever has no capability can mount nothing, though all permissions be delegated to them; nothing is left.
 #[test]
-fn with_all_permissions_delegated_a_workspace_can_not_be_mounted() {
+fn with_all_permissions_delegated_nothing_can_be_mounted() {
     const TARGET: &str = "ZFS_TXN_DELEGATED";
     if let Ok(target) = std::env::var(TARGET) {
         let zfs = Zfs::open().unwrap();
         let error = zfs.transaction(&target.parse().unwrap()).begin().unwrap_err();
         let BeginError::Failed { error, left } = error else { panic!("{error}") };
-        assert_eq!((error.step, error.errno), (Step::MountWorkspace, Errno::PERM));
+        // By that mount, what readers of the target see is written to the pool.
+        assert_eq!((error.step, error.errno), (Step::TakeBase, Errno::PERM));
         return assert!(left.is_empty(), "{left:?}");
     }
     let scene = Scene::new();
@@ -101,7 +101,7 @@ fn with_all_permissions_delegated_a_workspace_can_not_be_mounted() {
     let everybody = std::os::unix::fs::PermissionsExt::from_mode(0o666);
     fs::set_permissions("/dev/zfs", everybody).unwrap();
     let before = State::of(&scene, Identity::Kept);
-    let test = "errors::with_all_permissions_delegated_a_workspace_can_not_be_mounted";
+    let test = "errors::with_all_permissions_delegated_nothing_can_be_mounted";
     let mut nobody = again(test, TARGET, target.as_str());
     assert_passed(&nobody.uid(65534).gid(65534).output().unwrap());
     before.assert_same(&State::of(&scene, Identity::Kept));

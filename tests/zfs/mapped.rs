@@ -82,7 +82,9 @@ fn commit(transaction: Transaction) -> Result<Receipt, String> {
 fn prepare(root: &Path) {
     fs::write(root.join("page"), vec![1; 3 * PAGE]).unwrap();
     fs::write(root.join("large"), vec![2; 700_000]).unwrap();
-    rustix::fs::sync();
+    for name in ["page", "large"] {
+        File::open(root.join(name)).unwrap().sync_all().unwrap();
+    }
     make(&root.join("large.new"), 1_000_000);
 }
 
@@ -177,7 +179,7 @@ fn what_is_stored_in_the_workspace_is_committed() {
         let path = scene.mounted_at(&target).unwrap();
         prepare(&path);
         fs::write(path.join("held"), vec![1; 2 * PAGE]).unwrap();
-        rustix::fs::sync();
+        File::open(path.join("held")).unwrap().sync_all().unwrap();
         let builder = scene.zfs.transaction(&target).strategy(strategy).on_conflict(on_conflict);
         let transaction = builder.snapshot("v1").begin().unwrap();
         store_all(transaction.path());
@@ -520,13 +522,14 @@ fn a_sweep_tells_a_predecessor_with_a_store_from_one_without() {
         fs::write(&path, vec![1; 3 * PAGE]).unwrap();
         let (mapping, file) = opened(&path);
         store_by(&mapping, &file, PAGE, &[8; 100]);
-        drop(file);
         let receipt = scene.publish(&target, "generation 1");
         let left = receipt.leftovers.iter().find(|left| left.name.contains("-old-"));
         let Some(left) = left else { panic!("{receipt:?}") };
         assert_eq!(left.keeps, Keeps::Unknown);
+        let modified = file.metadata().unwrap().modified().unwrap();
         mapping.store(PAGE, &[if changes { 9 } else { 8 }; 100]);
-        drop(mapping);
+        file.set_modified(modified).unwrap();
+        drop((mapping, file));
         let swept = scene.zfs.sweep(&target).unwrap();
         let found = (swept.finished.len(), swept.unfinished.len());
         assert_eq!(found, if changes { (0, 1) } else { (1, 0) }, "{changes}: {swept:?}");

@@ -329,19 +329,13 @@ fn a_conflict_that_is_gone_keeps_nothing() {
     let transaction = begin_overwriting(&scene, &target, Strategy::Promote);
     scene.pool.zfs(&["set", "com.example:note=theirs", target.as_str()]);
     // That is overridden; and then this has the promote refused.
-    let twice = [target.to_string(), format!("{target}-txn-{}", transaction.id())];
-    for dataset in &twice {
-        let snapshot = format!("{dataset}@s");
-        scene.pool.zfs(&["snapshot", &snapshot]);
-        scene.pool.zfs(&["bookmark", &snapshot, &format!("{dataset}#twice")]);
-        scene.pool.zfs(&["destroy", &snapshot]);
-    }
+    let held = format!("{target}-txn-{}@s", transaction.id());
+    scene.pool.zfs(&["snapshot", &held]);
+    scene.pool.zfs(&["hold", "theirs", &held]);
     let error = transaction.commit().unwrap_err();
     let CommitError::Unchanged { error, transaction } = error else { panic!("{error}") };
-    assert_eq!((error.step, error.errno), (Step::Promote, Errno::EXIST));
-    twice
-        .iter()
-        .for_each(|dataset| drop(scene.pool.zfs(&["destroy", &format!("{dataset}#twice")])));
+    assert_eq!((error.step, error.errno), (Step::Promote, Errno::BUSY));
+    scene.pool.zfs(&["release", "theirs", &held]);
     scene.pool.zfs(&["inherit", "com.example:note", target.as_str()]);
     let receipt = transaction.commit().unwrap();
     assert!(receipt.overridden.is_empty() && receipt.leftovers.is_empty(), "{receipt:?}");

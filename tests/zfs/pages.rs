@@ -13,7 +13,7 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use rustix::fs::XattrFlags;
+use rustix::fs::{FallocateFlags, XattrFlags, fallocate};
 use zfs_txn::{CommitError, Conflict, DatasetName, OnConflict, Receipt, Strategy, Transaction};
 
 pub use long::Deep;
@@ -61,6 +61,16 @@ fn read_as_new(
     files: &[(&str, &str)],
     change: impl Fn(&Path),
 ) -> (Scene, DatasetName) {
+    read_as_new_but(&[], prepare, files, change)
+}
+
+/// The same, where the receipt names these, which what is open keeps from being forgotten.
+fn read_as_new_but(
+    stale: &[&str],
+    prepare: impl Fn(&Path),
+    files: &[(&str, &str)],
+    change: impl Fn(&Path),
+) -> (Scene, DatasetName) {
     let scene = Scene::new();
     let target = scene.dataset("t", &[]);
     let path = scene.mounted_at(&target).unwrap();
@@ -76,7 +86,10 @@ fn read_as_new(
     };
     let expected = read(transaction.path());
     assert!(expected.iter().zip(&mut held).all(|(new, old)| *new != content(old)), "no change");
-    assert_clean(&transaction.commit().unwrap());
+    let receipt = transaction.commit().unwrap();
+    let told: HashSet<&Path> = receipt.stale.iter().map(PathBuf::as_path).collect();
+    let expected_names: HashSet<&Path> = stale.iter().map(Path::new).collect();
+    assert_eq!((told, &receipt.leftovers[..]), (expected_names, &[][..]));
     for (((_, name), expected), (now, file)) in
         files.iter().zip(expected).zip(read(&path).into_iter().zip(&mut held))
     {
@@ -204,7 +217,7 @@ fn files_below_renamed_directories_are_read_as_new() {
         fs::remove_dir(root.join("gone")).unwrap();
         files.iter().for_each(|(_, name)| change(&root.join(name)));
     };
-    read_as_new(prepare, &files, renamed).0.end();
+    read_as_new_but(&["a", "b", "c/x", "d/f"], prepare, &files, renamed).0.end();
 }
 
 /// What is behind a file's end has no block, and so no record in the stream, but pages.
@@ -226,6 +239,32 @@ fn a_file_that_is_cut_at_a_block_has_zeros_where_it_grows_again() {
         let now = fs::read(path.join(name)).unwrap();
         assert!(now.len() == SIZE && now[..length].iter().all(|byte| *byte == b'o'), "{name}");
         assert!(now[length..].iter().all(|byte| *byte == 0), "{name}: what was cut is back");
+    }
+    scene.end();
+}
+
+/// The stream has no record of what is free at a file's end, whatever the file's length is.
+#[test]
+fn a_file_that_has_lost_its_last_blocks_has_zeros_there() {
+    let files = [("longer again", "longer again"), ("punched", "punched"), ("all", "all")];
+    let whole = 3 * RECORD;
+    let prepare = |root: &Path| {
+        files.iter().for_each(|(name, _)| fs::write(root.join(name), vec![b'o'; whole]).unwrap());
+    };
+    let free = |root: &Path| {
+        let open = |name| File::options().write(true).open(root.join(name)).unwrap();
+        open("longer again").set_len(RECORD as u64).unwrap();
+        open("longer again").set_len(whole as u64 + 1).unwrap();
+        let punch = FallocateFlags::PUNCH_HOLE | FallocateFlags::KEEP_SIZE;
+        fallocate(open("punched"), punch, RECORD as u64, 2 * RECORD as u64).unwrap();
+        fallocate(open("all"), punch, 0, whole as u64).unwrap();
+    };
+    let (scene, target) = read_as_new(prepare, &files, free);
+    let path = scene.mounted_at(&target).unwrap();
+    for (name, kept) in [("longer again", RECORD), ("punched", RECORD), ("all", 0)] {
+        let now = fs::read(path.join(name)).unwrap();
+        assert!(now[..kept].iter().all(|byte| *byte == b'o'), "{name}");
+        assert!(now[kept..].iter().all(|byte| *byte == 0), "{name}: what was freed is back");
     }
     scene.end();
 }
@@ -572,7 +611,9 @@ fn what_is_mapped_and_not_written_into_is_no_conflict() {
     fs::remove_file(root.join("deleted")).unwrap();
     fs::rename(root.join("renamed"), root.join("directory")).unwrap();
     fs::set_permissions(root.join("mode"), Permissions::from_mode(0o600)).unwrap();
-    assert_clean(&transaction.commit().unwrap());
+    let receipt = transaction.commit().unwrap();
+    // A name that was given up leads to the file for as long as somebody holds it.
+    assert_eq!((&receipt.stale[..], receipt.leftovers.len()), (&[PathBuf::from("renamed")][..], 0));
     let old = vec![b'o'; SIZE];
     for (name, mapping) in all[1..].iter().zip(&mappings) {
         assert!(mapping.load(0, SIZE) == old, "the mapping of {name} has changed");

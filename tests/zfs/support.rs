@@ -246,7 +246,8 @@ impl State {
 
     /// The state but for what has this in its name: the id of a transaction that goes on.
     pub fn besides(mut self, part: &str) -> Self {
-        self.0.retain(|key, _| !key.contains(part));
+        // A transaction that goes on may have a bookmark, which the pool's features tell of.
+        self.0.retain(|key, _| !key.contains(part) && !key.contains("feature@bookmark"));
         self
     }
 
@@ -264,8 +265,9 @@ impl State {
 
 /// The features of a pool, and whether each is in use.
 pub fn features(pool: &str) -> BTreeMap<String, String> {
-    // Blocks are freed, and livelists of destroyed clones worked off, in later txgs.
-    const IN_TIME: [&str; 2] = ["feature@async_destroy", "feature@livelist"];
+    // Blocks are freed, and livelists of destroyed clones worked off, in later txgs; and the first sync of
+    // any file begins an intent log, whose feature goes with the log.
+    const IN_TIME: [&str; 3] = ["feature@async_destroy", "feature@livelist", "feature@zilsaxattr"];
     let arguments = ["get", "-Hpo", "property,value", "all", pool];
     let output = Command::new("zpool").args(arguments).output().unwrap();
     assert!(output.status.success(), "{output:?}");

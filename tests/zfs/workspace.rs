@@ -11,8 +11,8 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use zfs_txn::{
-    BeginError, CommitError, DatasetName, Errno, Outcome, Ownership, Step, StepError, Strategy,
-    Transaction, Zfs,
+    BeginError, CommitError, DatasetName, Errno, Keeps, Outcome, Ownership, ResumeError,
+    RollbackError, Step, StepError, Strategy, Transaction, Zfs,
 };
 
 use crate::support::{Identity, Scene, State, again, assert_passed, mounts_of};
@@ -60,6 +60,13 @@ fn assert_elsewhere(error: &StepError, path: &Path) {
     let subject = error.subject.as_str();
     assert_eq!((error.step, error.errno), (Step::CheckWorkspace, Errno::STALE), "{error}");
     assert_eq!(subject, text(path), "{error}");
+}
+
+/// All is rolled back, and what somebody has written at the path is left, and named.
+fn assert_left(rolled_back: Result<(), RollbackError>, path: &Path) {
+    let error = rolled_back.unwrap_err();
+    let left: Vec<_> = error.left.iter().map(|left| (&*left.name, left.keeps)).collect();
+    assert_eq!((left, error.errors.len()), (vec![(text(path), Keeps::Changes)], 0), "{error}");
 }
 
 #[test]
@@ -123,9 +130,45 @@ fn what_is_written_below_a_workspace_that_was_unmounted_is_never_published() {
         let error = transaction.detach().unwrap_err();
         assert_elsewhere(&error.error, &path);
         assert_eq!(owner(), below);
-        error.transaction.rollback().unwrap();
-        assert!(!path.exists());
+        assert_left(error.transaction.rollback(), &path);
+        assert_eq!(fs::read(path.join("sub/file")).unwrap(), b"second half");
+        fs::remove_dir_all(&path).unwrap();
         before.assert_same(&State::of(&scene, Identity::Kept));
+    }
+    scene.end();
+}
+
+/// Runs a script in a mount namespace of its own, in which the workspace is not mounted.
+fn below(path: &Path, script: &str) {
+    let script = format!("umount --lazy \"$0\"; {script}");
+    run(&["unshare", "--mount", "sh", "-c", &script, text(path)]);
+}
+
+#[test]
+fn what_is_written_below_a_workspace_that_is_mounted_is_in_the_way_of_its_commit() {
+    let scene = Scene::new();
+    let target = scene.dataset("t", &[]);
+    for strategy in STRATEGIES {
+        let transaction = begin(&scene, &target, strategy);
+        let path = transaction.path().to_owned();
+        below(&path, "echo stray > \"$0/stray\"");
+        assert!(!path.join("stray").exists());
+        let transaction = refused(transaction);
+        let error = transaction.detach().unwrap_err();
+        assert_elsewhere(&error.error, &path);
+        below(&path, "rm \"$0/stray\"");
+        fs::write(path.join("file"), format!("{strategy:?}")).unwrap();
+        let receipt = error.transaction.commit().unwrap();
+        assert_eq!(receipt.leftovers, []);
+        assert_eq!(scene.read(&target), format!("{strategy:?}"));
+        assert!(!path.exists());
+
+        let transaction = begin(&scene, &target, strategy);
+        let path = transaction.path().to_owned();
+        below(&path, "mkdir \"$0/sub\"; echo stray > \"$0/sub/stray\"");
+        assert_left(transaction.rollback(), &path);
+        assert_eq!(fs::read(path.join("sub/stray")).unwrap(), b"stray\n");
+        fs::remove_dir_all(&path).unwrap();
     }
     scene.end();
 }
@@ -141,13 +184,11 @@ fn a_rollback_leaves_alone_what_is_mounted_in_the_directory_below() {
     fs::create_dir(&mine).unwrap();
     run(&["mount", "-t", "tmpfs", "none", text(&mine)]);
     fs::write(mine.join("precious"), "x").unwrap();
-    let error = transaction.rollback().unwrap_err();
-    let left: Vec<_> = error.left.iter().map(|leftover| leftover.name.as_str()).collect();
-    assert_eq!(left, [text(&path)], "{error}");
+    assert_left(transaction.rollback(), &path);
     assert_eq!(fs::read(mine.join("precious")).unwrap(), b"x");
     run(&["umount", text(&mine)]);
-    scene.zfs.recover(&scene.name("")).unwrap();
-    let _ = fs::remove_dir_all(&path);
+    assert_eq!(scene.zfs.pending(&scene.name("")).unwrap(), []);
+    fs::remove_dir_all(&path).unwrap();
     scene.end();
 }
 
@@ -237,7 +278,13 @@ fn a_volume_whose_link_leads_elsewhere_is_not_committed() {
             _ => {}
         }
         let transaction = refused(transaction);
-        transaction.rollback().unwrap();
+        if act == "file" {
+            assert_left(transaction.rollback(), &path);
+            assert_eq!(fs::read(&path).unwrap(), b"first half");
+            fs::remove_file(&path).unwrap();
+        } else {
+            transaction.rollback().unwrap();
+        }
         assert!(fs::symlink_metadata(&path).is_err());
         before.assert_same(&State::of(&scene, Identity::Kept));
         assert!(device.starts_with("/dev"), "{device:?}");
@@ -328,10 +375,17 @@ fn who_is_let_in_fills_the_workspace_and_nobody_else_can_enter() {
             transaction = scene.zfs.resume(target, id).unwrap();
             assert_eq!(transaction.path(), path);
         }
-        // What else the user puts there is no part of the content, and goes with the rest.
-        assert!(can_write(WORKER, path.parent().unwrap(), "beside"));
-        transaction.commit().unwrap();
+        // What else the user puts there is no part of the content, and stays, out of the user's reach.
+        let gate = path.parent().unwrap();
+        assert!(can_write(WORKER, gate, "beside"));
+        let receipt = transaction.commit().unwrap();
         assert_eq!(scene.read(target), "1");
+        let left: Vec<_> = receipt.leftovers.iter().map(|left| (&left.name, left.keeps)).collect();
+        assert_eq!(left, [(&gate.display().to_string(), Keeps::Changes)]);
+        assert_eq!(fs::read(gate.join("file")).unwrap(), b"beside");
+        assert_eq!(mode_and_owner(gate), (0o700, 0));
+        assert_eq!(fs::read_dir(gate).unwrap().count(), 1);
+        fs::remove_dir_all(gate).unwrap();
         begin().rollback().unwrap();
         assert_eq!(fs::read_dir(&place).unwrap().count(), 0);
     }
@@ -362,12 +416,102 @@ fn recovery_finds_a_workspace_wherever_it_is() {
         let test = "workspace::a_child_process_leaves_a_workspace_at_a_place";
         let mut child = again(test, LEFT, target.as_str());
         assert_passed(&child.env(LEFT_AT, &place).output().unwrap());
-        assert_eq!(fs::read_dir(&place).unwrap().count(), 1);
-        let recovery = scene.zfs.recover(&scene.name("")).unwrap();
-        let outcomes: Vec<_> = recovery.finished.iter().map(|done| done.outcome).collect();
-        assert_eq!((outcomes, recovery.unfinished.len()), (vec![Outcome::RolledBack], 0));
-        assert_eq!(fs::read_dir(&place).unwrap().count(), 0);
+        let gate = only_entry(&place);
+        assert_eq!(recovered(&scene), [gate.display().to_string()]);
+        assert_eq!(fs::read(gate.join("beside")).unwrap(), b"x");
+        assert_eq!((mode_and_owner(&gate), fs::read_dir(&gate).unwrap().count()), ((0o700, 0), 1));
+        fs::remove_dir_all(gate).unwrap();
     }
+    scene.end();
+}
+
+fn only_entry(place: &Path) -> PathBuf {
+    let entries: Vec<_> = fs::read_dir(place).unwrap().map(|entry| entry.unwrap().path()).collect();
+    let [only] = &entries[..] else { panic!("{entries:?}") };
+    only.clone()
+}
+
+/// Has the one transaction there is rolled back by recovery; what that leaves.
+fn recovered(scene: &Scene) -> Vec<String> {
+    let recovery = scene.zfs.recover(&scene.name("")).unwrap();
+    let ([done], []) = (&recovery.finished[..], &recovery.unfinished[..]) else {
+        panic!("{recovery:?}");
+    };
+    assert_eq!(done.outcome, Outcome::RolledBack);
+    done.leftovers.iter().map(|left| left.name.clone()).collect()
+}
+
+#[test]
+fn recovery_touches_nothing_behind_a_link() {
+    let scene = Scene::new();
+    let (directory, place) = place();
+    let target = scene.dataset("t", &[]);
+    // In the place of the gate, and of the place.
+    for at_gate in [true, false] {
+        let test = "workspace::a_child_process_leaves_a_workspace_at_a_place";
+        let mut child = again(test, LEFT, target.as_str());
+        assert_passed(&child.env(LEFT_AT, &place).output().unwrap());
+        let gate = only_entry(&place);
+        let unmount = Command::new("umount").arg(gate.join("workspace")).status().unwrap();
+        assert!(unmount.success());
+        fs::remove_dir_all(&gate).unwrap();
+        let id = gate.file_name().unwrap();
+        let others = directory.path().join("others");
+        let mine =
+            others.join(if at_gate { Path::new("") } else { Path::new(id) }).join("workspace");
+        fs::create_dir_all(&mine).unwrap();
+        run(&["mount", "-t", "tmpfs", "none", text(&mine)]);
+        fs::write(mine.join("precious"), "x").unwrap();
+        let link = if at_gate { &gate } else { &place };
+        if !at_gate {
+            fs::remove_dir(&place).unwrap();
+        }
+        symlink(&others, link).unwrap();
+        assert_eq!(recovered(&scene), [gate.join("workspace").display().to_string()]);
+        assert_eq!(fs::read(mine.join("precious")).unwrap(), b"x");
+        assert_eq!(fs::read_link(link).unwrap(), others);
+        run(&["umount", text(&mine)]);
+        fs::remove_dir_all(&others).unwrap();
+        fs::remove_file(link).unwrap();
+    }
+    scene.end();
+}
+
+#[test]
+fn a_resume_changes_no_directory_that_the_user_has_a_link_to() {
+    let scene = Scene::new();
+    let (directory, place) = place();
+    let target = scene.dataset("t", &[]);
+    let other = directory.path().join("other");
+    fs::create_dir(&other).unwrap();
+    fs::set_permissions(&other, fs::Permissions::from_mode(0o755)).unwrap();
+    let builder = scene.zfs.transaction(&target).workspace_for(WORKER, &place);
+    let transaction = builder.begin().unwrap();
+    let path = transaction.path().to_owned();
+    let gate = path.parent().unwrap();
+    let id = transaction.detach().unwrap();
+    let make_gate = |owner| {
+        fs::create_dir(gate).unwrap();
+        chown(gate, Some(owner), None).unwrap();
+        symlink(&other, &path).unwrap();
+    };
+    make_gate(STRANGER);
+    let error = scene.zfs.resume(&target, id).unwrap_err();
+    let ResumeError::Failed { error } = error else { panic!("{error}") };
+    assert_eq!((error.step, error.errno), (Step::MountWorkspace, Errno::NOTSUP), "{error}");
+    assert_eq!(mode_and_owner(gate).1, STRANGER);
+    assert_eq!(fs::read_link(&path).unwrap(), other);
+    fs::remove_dir_all(gate).unwrap();
+
+    make_gate(WORKER);
+    let transaction = scene.zfs.resume(&target, id).unwrap();
+    assert_eq!(mode_and_owner(gate), (0o700, WORKER));
+    assert!(can_write(0, &path, "new"));
+    transaction.commit().unwrap();
+    assert_eq!(scene.read(&target), "new");
+    assert_eq!(mode_and_owner(&other), (0o755, 0));
+    assert_eq!(fs::read_dir(&other).unwrap().count(), 0);
+    assert_eq!(fs::read_dir(&place).unwrap().count(), 0);
     scene.end();
 }
 
@@ -413,6 +557,7 @@ fn a_place_that_others_could_change_is_refused_before_anything_is_changed() {
     let foreign = make("foreign", 0o755, WORKER);
     let writable = make("writable", 0o757, 0);
     let group = make("group", 0o770, 0);
+    let group_above = make("group-above", 0o775, 0);
     let sticky = make("sticky", 0o1777, 0);
     symlink(make("real", 0o755, 0), top.join("link")).unwrap();
     let before = State::of(&scene, Identity::Kept);
@@ -422,6 +567,7 @@ fn a_place_that_others_could_change_is_refused_before_anything_is_changed() {
         (writable.clone(), writable.clone()),
         (writable.join("below"), writable),
         (group.clone(), group),
+        (group_above.join("below"), group_above),
         (sticky.clone(), sticky),
         (top.join("link"), top.join("link")),
         (top.join("link/below"), top.join("link")),

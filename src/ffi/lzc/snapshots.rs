@@ -6,6 +6,7 @@ use std::ptr;
 
 use super::super::bindings as c;
 use super::super::nvlist::{NvError, NvList, Value};
+use super::super::signals::uninterrupted;
 use super::{Lzc, LzcError, c_name, c_names, check_length, finish};
 use crate::errno::Errno;
 
@@ -189,7 +190,7 @@ fn call_with_errors(
     run: impl FnOnce(*mut *mut c::nvlist_t) -> i32,
 ) -> Result<(), LzcError> {
     let mut failed = ptr::null_mut();
-    let error = run(&mut failed);
+    let error = uninterrupted(|| run(&mut failed));
     // SAFETY: the call stored null or a list that is the caller's to free.
     let failed = unsafe { NvList::take(failed) };
     finish(call, names.first().copied().unwrap_or_default(), error, failed)

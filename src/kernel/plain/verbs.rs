@@ -315,13 +315,18 @@ impl Plain {
             _ => None,
         };
         let Some(props) = self.props(target)? else { return Ok(()) };
+        let mut turned_off = Vec::new();
         for pair in props.iter() {
             let (property, Value::List(attributes)) = pair? else { continue };
             let own = attributes.str("source").is_ok_and(|source| source == target);
             let Some(off) = tools::off(property).filter(|_| own) else { continue };
-            if attributes.str("value")? != off {
-                continue;
+            if attributes.str("value")? == off {
+                turned_off.push((property, off));
             }
+        }
+        // The kernel's order is of no meaning, and another one each time.
+        turned_off.sort_unstable();
+        for (property, off) in turned_off {
             let before = match old {
                 Some(old) => self.own_or_received(old, property)?,
                 None => None,

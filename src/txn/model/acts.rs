@@ -246,7 +246,11 @@ impl<B: Backend> Machine<B> {
                 }
                 let name =
                     self.target(target).snapshot(&format!("keep-{}", self.reference.value()));
-                let taken = self.world.engine().snapshot(&name.expect("it is a name"), None);
+                let engine = self.world.engine();
+                // What was stored through a mapping is in nobody's snapshot before.
+                let synced = engine.write_back(&self.target(target));
+                let taken =
+                    synced.and_then(|()| engine.snapshot(&name.expect("it is a name"), None));
                 taken.expect("a snapshot can be taken");
                 Ending::Done
             }

@@ -14,8 +14,8 @@ use crate::engine::{
 use crate::errno::Errno;
 use crate::name::{DatasetName, SnapshotName, TransactionId};
 use crate::ownership::Ids;
-use crate::receipt::{ElsewhereMount, Guid};
-use crate::stream::passage::FileId;
+use crate::receipt::{ElsewhereMount, Guid, Leftover};
+use crate::stream::passage::{Changes, FileId};
 use crate::transfer::Route;
 use crate::txn::journal::{Fence, id_of};
 
@@ -170,7 +170,8 @@ impl Engine for Mortal {
             fn mount_options(dataset: &DatasetName) -> MountAttrFlags;
             fn mounts_on(place: &Place) -> Vec<PathBuf>;
             fn stream_length(route: Route<'_>) -> u64;
-            fn changed_files(snapshot: &str, from: Option<&str>) -> Vec<FileId>;
+            fn changes(snapshot: &str, from: Option<&str>) -> Changes;
+            fn stale_names(dataset: &DatasetName, before: &str, directories: &[FileId]) -> Vec<PathBuf>;
             fn unfit(place: &Path, shared: bool) -> Option<Unfit>;
             fn leads_to(at: &Path, root: BorrowedFd<'_>) -> bool;
             fn mounted_anywhere(dataset: &DatasetName) -> Vec<ElsewhereMount>;
@@ -183,8 +184,6 @@ impl Engine for Mortal {
             fn stage(staging: Staging<'_>) -> Staged, of staging.workspace.name.as_str();
             fn conclude_in_place(end: InPlaceEnd<'_>) -> Option<Errno>,
                 of end.target.name.as_str();
-            fn let_go_of_pages(dataset: &DatasetName, files: &[FileId]) -> Vec<PathBuf>,
-                of dataset.as_str();
             fn destroy(name: &str, guid: Guid) -> bool, of name;
             fn destroy_unchanged(name: &str, guid: Guid, since: (&str, Guid)) -> bool, of name;
             fn destroy_workspace(name: &DatasetName, guid: Guid, origin: Option<Guid>) -> bool,
@@ -198,7 +197,8 @@ impl Engine for Mortal {
             fn unfence(name: &DatasetName, guid: Guid, before: Fence) -> (), of name.as_str();
             fn keep_from_boot_mounts(name: &DatasetName) -> (), of name.as_str();
             fn mount_private(dataset: &DatasetName, at: Private<'_>) -> OwnedFd, of dataset.as_str();
-            fn unmount_private(at: Private<'_>, root: Option<BorrowedFd<'_>>) -> (), of text(at.path);
+            fn unmount_private(at: Private<'_>, root: Option<BorrowedFd<'_>>) -> Option<Leftover>,
+                of text(at.path);
             fn unmount_stray(place: &Place) -> (), of text(&place.path);
             fn unmount_unused(dataset: &DatasetName, place: &Place) -> (), of dataset.as_str();
             fn write_back(dataset: &DatasetName) -> (), of dataset.as_str();
@@ -270,6 +270,19 @@ impl Engine for Mortal {
             let mut told = told.lock().unwrap_or_else(PoisonError::into_inner);
             let (watch, at_end) = &mut *told;
             self.inner.transfer(route, &mut **watch, &mut **at_end)
+        })
+    }
+
+    fn let_go_of_pages(
+        &self,
+        dataset: &DatasetName,
+        sent: &str,
+        changes: &mut Changes,
+    ) -> Result<Vec<PathBuf>, Fault> {
+        let changes = Mutex::new(changes);
+        self.effect("let_go_of_pages", dataset.as_str(), |_| {
+            let mut changes = changes.lock().unwrap_or_else(PoisonError::into_inner);
+            self.inner.let_go_of_pages(dataset, sent, &mut changes)
         })
     }
 

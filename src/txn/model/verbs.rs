@@ -15,8 +15,8 @@ use crate::engine::{
 use crate::errno::Errno;
 use crate::name::{DatasetName, SnapshotName};
 use crate::ownership::Ids;
-use crate::receipt::{ElsewhereMount, Guid};
-use crate::stream::passage::FileId;
+use crate::receipt::{ElsewhereMount, Guid, Leftover};
+use crate::stream::passage::{Changes, FileId};
 use crate::transfer::Route;
 use crate::txn::journal::Fence;
 
@@ -190,7 +190,7 @@ impl Engine for Memory {
     }
 
     fn transfer(&self, route: Route<'_>, _: Watch<'_>, at_end: AtEnd<'_>) -> Result<(), Fault> {
-        if at_end(Vec::new()).is_break() {
+        if at_end(Changes::default()).is_break() {
             return Err(Errno::CANCELED.into());
         }
         programs::receive(&mut self.pool(), route)
@@ -200,11 +200,20 @@ impl Engine for Memory {
         programs::conclude_in_place(&mut self.pool(), end)
     }
 
-    fn changed_files(&self, _: &str, _: Option<&str>) -> Result<Vec<FileId>, Fault> {
+    fn changes(&self, _: &str, _: Option<&str>) -> Result<Changes, Fault> {
+        Ok(Changes::default())
+    }
+
+    fn let_go_of_pages(
+        &self,
+        _: &DatasetName,
+        _: &str,
+        _: &mut Changes,
+    ) -> Result<Vec<PathBuf>, Fault> {
         Ok(Vec::new())
     }
 
-    fn let_go_of_pages(&self, _: &DatasetName, _: &[FileId]) -> Result<Vec<PathBuf>, Fault> {
+    fn stale_names(&self, _: &DatasetName, _: &str, _: &[FileId]) -> Result<Vec<PathBuf>, Fault> {
         Ok(Vec::new())
     }
 
@@ -372,12 +381,16 @@ impl Engine for Memory {
         pool.prepare(guid)
     }
 
-    fn unmount_private(&self, at: Private<'_>, _: Option<BorrowedFd<'_>>) -> Result<(), Fault> {
+    fn unmount_private(
+        &self,
+        at: Private<'_>,
+        _: Option<BorrowedFd<'_>>,
+    ) -> Result<Option<Leftover>, Fault> {
         let at = at.path;
         let mut pool = self.pool();
         pool.unmount(at);
         // The directory can't be removed as long as something is mounted there.
-        if pool.topmost(at).is_some() { Err(Errno::BUSY.into()) } else { Ok(()) }
+        if pool.topmost(at).is_some() { Err(Errno::BUSY.into()) } else { Ok(None) }
     }
 
     fn unmount_stray(&self, place: &Place) -> Result<(), Fault> {

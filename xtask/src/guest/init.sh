@@ -5,9 +5,10 @@ export HOME=/root LANG=C.UTF-8 ZFS_TXN_VM=1 RUST_BACKTRACE=1
 
 mkdir -p /dev/pts /dev/shm
 mount -t devpts devpts /dev/pts
-for dir in /dev/shm /run /tmp /var/tmp; do
+for dir in /dev/shm /tmp /var/tmp; do
     mount -t tmpfs -o mode=1777 tmpfs $dir
 done
+mount -t tmpfs -o mode=755 tmpfs /run
 ln -sf /proc/self/fd /dev/fd
 ln -sf fd/0 /dev/stdin
 ln -sf fd/1 /dev/stdout
