@@ -172,7 +172,7 @@ impl Transaction {
     /// A snapshot of the target that was taken since begin would stay behind. Such a commit is made in place
     /// ([`Receipt::strategy`] tells), where Linux is 5.14 or later; before, it is a conflict.
     ///
-    /// **Update in place:** what the workspace has changed is sent, and received into the target, by three
+    /// **Update in place:** what the workspace has changed is sent, and received into the target, by
     /// threads of this process that have ended when the call returns. The kernel refuses a target that
     /// was written to, in the txg in which the content is swapped (`dmu_recv_end_check`). Whoever reads
     /// the target waits for that moment; files that are open in it have the new content then, or `EIO`
