@@ -66,7 +66,7 @@ fn settle(pool: &TestPool) {
         std::thread::sleep(Duration::from_millis(200));
     }
     // What is freed in a txg is reused three later.
-    (0..4).for_each(|_| drop(pool.zpool(&["sync", pool.name()])));
+    (0..4).for_each(|_| pool.sync());
 }
 
 #[derive(Clone, Copy)]

@@ -121,6 +121,16 @@ impl TestPool {
         run(Command::new("zpool").args(args)).unwrap_or_else(|error| panic!("{error}"))
     }
 
+    /// Writes out what the pool has in memory. Without a name `zpool sync` would take the pools of other
+    /// tests along, and fail where one of them goes.
+    ///
+    /// # Panics
+    ///
+    /// When `zpool` fails.
+    pub fn sync(&self) {
+        self.zpool(&["sync", &self.name]);
+    }
+
     /// Exports the pool and imports it again, as a reboot would, mounting what is to be mounted.
     ///
     /// # Panics

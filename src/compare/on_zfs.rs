@@ -15,7 +15,7 @@ fn made(pool: &TestPool, number: usize, act: impl FnOnce(&Path)) -> Difference {
     let [then, now] = ["then", "now"].map(|name| format!("{dataset}@{name}-{number}"));
     pool.zfs(&["snapshot", &then]);
     act(&path);
-    pool.zpool(&["sync"]);
+    pool.sync();
     pool.zfs(&["snapshot", &now]);
     look(Lzc::open().unwrap(), &now, Some(&then), |stream| difference(stream, &now, &then)).unwrap()
 }

@@ -361,7 +361,7 @@ fn a_write_after_a_read_meanwhile_is_a_conflict() {
     let target = scene.dataset("t", &["-o", "atime=on", "-o", "relatime=off"]);
     let transaction = scene.begin(&target);
     assert_eq!(scene.read(&target), "generation 0");
-    scene.pool.zpool(&["sync", scene.pool.name()]);
+    scene.pool.sync();
     let path = scene.mounted_at(&target).unwrap();
     fs::write(path.join("file"), "generation X").unwrap();
     let error = transaction.commit().unwrap_err();
@@ -399,7 +399,7 @@ fn a_target_that_was_only_read_meanwhile_leaves_nothing_behind() {
     fs::write(transaction.path().join("file"), "ours").unwrap();
     assert_eq!(scene.read(&target), "generation 0");
     // Access times reach the pool with the next txg.
-    scene.pool.zpool(&["sync", scene.pool.name()]);
+    scene.pool.sync();
     assert_ne!(
         scene.property(&target, "written").0,
         "0",

@@ -231,7 +231,7 @@ fn a_full_pool_lets_a_commit_fail_with_nothing_changed_or_succeed_whole() {
     let transaction = scene.begin(&target);
     fs::write(transaction.path().join("file"), "ours").unwrap();
     fill(&scene.pool.mountpoint().join("ballast"));
-    scene.pool.zpool(&["sync", scene.pool.name()]);
+    scene.pool.sync();
     let second = scene.zfs.transaction(&target).begin();
     match second {
         Err(error) => assert!(error.to_string().contains("no room left"), "{error}"),
@@ -243,7 +243,7 @@ fn a_full_pool_lets_a_commit_fail_with_nothing_changed_or_succeed_whole() {
             assert_eq!(error.errno, Errno::NOSPC, "{error}");
             assert_eq!(scene.read(&target), "generation 0");
             fs::remove_file(scene.pool.mountpoint().join("ballast")).unwrap();
-            scene.pool.zpool(&["sync", scene.pool.name()]);
+            scene.pool.sync();
             transaction.commit().unwrap();
         }
         Err(error) => panic!("{error}"),

@@ -152,7 +152,7 @@ fn a_target_that_was_only_read_is_no_conflict() {
     fs::read(path.join("unchanged")).unwrap();
     // Access times are written when the inode is forgotten.
     fs::write("/proc/sys/vm/drop_caches", "2").unwrap();
-    scene.pool.zpool(&["sync"]);
+    scene.pool.sync();
     let written = scene.property(&target, &format!("written@txn-{}", transaction.id())).0;
     assert_ne!(written, "0", "nothing has to be told apart");
     let receipt = transaction.commit().unwrap();

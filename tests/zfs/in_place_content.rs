@@ -59,7 +59,7 @@ fn all_is_carried(scene: &Scene, parent: &str, options: &[&str]) {
                 fs::read(path.join("file")).unwrap();
                 // Access times are written when the inode is forgotten.
                 fs::write("/proc/sys/vm/drop_caches", "2").unwrap();
-                scene.pool.zpool(&["sync", scene.pool.name()]);
+                scene.pool.sync();
                 assert_ne!(scene.property(&target, "written").0, "0");
             }
             Stream::Replacing => fs::write(path.join("foreign"), "foreign").unwrap(),

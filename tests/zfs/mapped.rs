@@ -329,7 +329,7 @@ fn prepared(
         let target = scene.dataset(&format!("{strategy:?}-{number}"), &[]);
         let path = scene.mounted_at(&target).unwrap().join("mapped");
         fs::write(&path, vec![1; 3 * PAGE]).unwrap();
-        scene.pool.zpool(&["sync", scene.pool.name()]);
+        scene.pool.sync();
         let mappings = (case.before)(&path);
         (case, strategy, target, path, mappings)
     };
@@ -426,7 +426,7 @@ fn what_is_stored_elsewhere_after_begin_is_a_conflict() {
         let elsewhere = Elsewhere::mount(&scene, &target);
         let path = elsewhere.file("mapped");
         fs::write(&path, vec![1; 3 * PAGE]).unwrap();
-        scene.pool.zpool(&["sync", scene.pool.name()]);
+        scene.pool.sync();
         let mapping = dirty(&path);
         let transaction = begin(&scene, &target, (strategy, on_conflict));
         write(transaction.path().join("file"), "generation 1").unwrap();
@@ -461,7 +461,7 @@ fn every_store_during_commits_is_kept() {
             let target = scene.dataset(&format!("{strategy:?}-{on_conflict:?}-{round}"), &[]);
             let path = scene.mounted_at(&target).unwrap().join("counter");
             fs::write(&path, vec![0; 2 * PAGE]).unwrap();
-            scene.pool.zpool(&["sync", scene.pool.name()]);
+            scene.pool.sync();
             let (mapping, done) = (Mapping::writable(&path), AtomicBool::new(false));
             let count = || {
                 let mut number = 0_u64;

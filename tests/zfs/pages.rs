@@ -75,7 +75,7 @@ fn read_as_new_but(
     let target = scene.dataset("t", &[]);
     let path = scene.mounted_at(&target).unwrap();
     prepare(&path);
-    scene.pool.zpool(&["sync", scene.pool.name()]);
+    scene.pool.sync();
     let mut held: Vec<File> =
         files.iter().map(|(name, _)| File::open(path.join(name)).unwrap()).collect();
     held.iter().for_each(map_once_of);
@@ -134,7 +134,7 @@ fn files_are_read_as_new_however_they_are_described() {
         std::os::unix::fs::chown(path.join("owner"), Some(4_000_000_000), Some(70_000)).unwrap();
         fs::hard_link(path.join("linked"), path.join("link")).unwrap();
         fs::remove_file(path.join("link")).unwrap();
-        scene.pool.zpool(&["sync", scene.pool.name()]);
+        scene.pool.sync();
         let mut held = names.map(|name| File::open(path.join(name)).unwrap());
         held.iter().for_each(map_once_of);
         let transaction = begin(&scene, &target);
@@ -283,7 +283,7 @@ fn a_sparse_file_of_a_terabyte_is_read_as_new_and_takes_no_longer() {
         for offset in [0, length / 2, last] {
             file.write_all_at(&[b'o'; 3_000], offset).unwrap();
         }
-        scene.pool.zpool(&["sync", scene.pool.name()]);
+        scene.pool.sync();
         Mapping::part(&file, SIZE, false).touch();
         let transaction = begin(&scene, &target);
         let changed = transaction.path().join("sparse");
@@ -400,7 +400,7 @@ fn a_target_that_is_mounted_elsewhere_alone_is_read_as_new() {
     let elsewhere = Elsewhere::mount(&scene, &target);
     create(&elsewhere.file("directory/f"));
     create(&elsewhere.file("replaced"));
-    scene.pool.zpool(&["sync", scene.pool.name()]);
+    scene.pool.sync();
     let mut held = File::open(elsewhere.file("directory/f")).unwrap();
     map_once_of(&held);
     let mapping = Mapping::read_only(&elsewhere.file("replaced"));

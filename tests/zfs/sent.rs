@@ -42,7 +42,7 @@ fn sent(scene: &Scene, target: &DatasetName, meanwhile: impl FnOnce(&Path)) -> u
         scene.zfs.transaction(target).strategy(Strategy::InPlace).begin().unwrap();
     fs::write(transaction.path().join("small"), "x").unwrap();
     meanwhile(&path);
-    scene.pool.zpool(&["sync", scene.pool.name()]);
+    scene.pool.sync();
     let sent = Arc::new(AtomicU64::new(0));
     let seen = Arc::clone(&sent);
     transaction.on_progress(move |progress| {

@@ -52,7 +52,7 @@ mod on_zfs {
         let path = pool.mountpoint().join("a");
         assert_eq!(libzfs.mountpoint(&a).unwrap(), path.to_str().unwrap());
         fs::write(path.join("file"), vec![7; 1 << 20]).unwrap();
-        pool.zpool(&["sync", pool.name()]);
+        pool.sync();
         assert!(libzfs.written(&a, &snapshot).unwrap() > 0);
         let missing = pool.dataset("missing");
         assert_eq!(libzfs.children(&missing).unwrap_err().errno, Errno::NOENT);

@@ -122,8 +122,8 @@ fn what_was_synced_to_the_old_content_before_a_power_cut_is_kept_by_recovery() {
     let kept = finished.leftovers.iter().find(|leftover| leftover.name == predecessor);
     assert_eq!(kept.map(|kept| kept.keeps), Some(Keeps::Changes), "{finished:?}");
     assert_eq!(scene.content(&target).as_deref(), Some("new"));
-    let look = scene.pool.directory().join("look");
-    fs::create_dir(&look).unwrap();
+    // In a directory that is made for it, where nobody else gets.
+    let look = scene.pool.directory().join("place/look");
     let (kernel, at) = (&scene.engine.kernel, Private { path: &look, user: None });
     let root = kernel.mount_private(&predecessor.parse().unwrap(), at).unwrap();
     assert_eq!(fs::read_to_string(look.join("file")).unwrap(), "old, first, second");

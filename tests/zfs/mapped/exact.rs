@@ -212,7 +212,7 @@ fn told_apart(acts: &[&[Act]], options: &[&str]) {
             let target = scene.dataset(&name, &[&times[..], options].concat());
             let root = scene.mounted_at(&target).unwrap();
             prepare(&root);
-            scene.pool.zpool(&["sync", scene.pool.name()]);
+            scene.pool.sync();
             let transaction = begin(&scene, &target, (strategy, OnConflict::Fail));
             write(transaction.path().join("file"), "generation 1").unwrap();
             let held = (act.act)(&root);
@@ -262,11 +262,11 @@ fn a_deleted_file_that_is_closed_is_no_change() {
             held.push(open(&path));
             fs::remove_file(path).unwrap();
         }
-        scene.pool.zpool(&["sync", scene.pool.name()]);
+        scene.pool.sync();
         let transaction = begin(&scene, &target, (strategy, OnConflict::Fail));
         write(transaction.path().join("file"), "generation 1").unwrap();
         drop(held);
-        scene.pool.zpool(&["sync", scene.pool.name()]);
+        scene.pool.sync();
         match commit(transaction) {
             Ok(receipt) if receipt.leftovers.is_empty() && receipt.overridden.is_empty() => {}
             found => wrong.push(format!("{strategy:?}: {found:?}")),
@@ -292,16 +292,16 @@ fn what_was_larger_for_a_while_is_whole_after_a_commit() {
     fs::write(transaction.path().join("new"), "new").unwrap();
     unseen(&root.join("small"), || {
         fs::write(root.join("small"), vec![b'x'; 500_000]).unwrap();
-        scene.pool.zpool(&["sync", scene.pool.name()]);
+        scene.pool.sync();
         fs::write(root.join("small"), vec![b's'; 1_000]).unwrap();
     });
     unseen(&root.join("directory"), || {
         let more = |n| root.join(format!("directory/{}-{n}", "x".repeat(100)));
         (0..3_000).for_each(|n| drop(File::create(more(n)).unwrap()));
-        scene.pool.zpool(&["sync", scene.pool.name()]);
+        scene.pool.sync();
         (0..3_000).for_each(|n| fs::remove_file(more(n)).unwrap());
     });
-    scene.pool.zpool(&["sync", scene.pool.name()]);
+    scene.pool.sync();
     let receipt = transaction.commit().unwrap();
     assert!(receipt.overridden.is_empty() && receipt.leftovers.is_empty(), "{receipt:?}");
     for mounted in ["as before", "anew"] {
@@ -326,7 +326,7 @@ fn what_is_overwritten_is_kept_if_it_is_a_change() {
             let target = scene.dataset(&format!("{strategy:?}-{changes}"), &[]);
             let root = scene.mounted_at(&target).unwrap();
             prepare(&root);
-            scene.pool.zpool(&["sync", scene.pool.name()]);
+            scene.pool.sync();
             let transaction = begin(&scene, &target, (strategy, OnConflict::Overwrite));
             write(transaction.path().join("file"), "generation 1").unwrap();
             let byte = if changes { b'x' } else { b'd' };

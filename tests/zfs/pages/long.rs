@@ -50,7 +50,7 @@ fn read_as_new_at_a_path_of(levels: usize, length: usize) {
     }
     fs::hard_link(deep.path("linked"), deep.path("link")).unwrap();
     fs::remove_file(deep.path("link")).unwrap();
-    scene.pool.zpool(&["sync", scene.pool.name()]);
+    scene.pool.sync();
     let mut held = ["changed", "linked"].map(|name| File::open(deep.path(name)).unwrap());
     held.iter().for_each(map_once_of);
     let transaction = begin(&scene, &target);
