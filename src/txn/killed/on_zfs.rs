@@ -78,6 +78,8 @@ scenarios! {
     an_update_in_place_by_plain_calls_is_killed: InPlace, Commit, PlainCalls;
     an_init_by_plain_calls_is_killed: Missing, Commit, PlainCalls;
     the_undoing_of_an_update_by_plain_calls_is_killed: Inherited, UndoneCommit, PlainCalls;
+    a_commit_by_plain_calls_that_goes_over_is_killed: Own, GoOver, PlainCalls;
+    a_commit_that_goes_over_is_killed: Own, GoOver, Programs;
     a_commit_by_plain_calls_that_keeps_the_predecessor_is_killed: Own, Overwrite, PlainCalls;
     a_commit_in_place_by_plain_calls_that_keeps_a_snapshot_is_killed: InPlace, Overwrite, PlainCalls;
     an_update_with_an_inherited_mount_point_is_killed: Inherited, Commit, Programs;
@@ -142,6 +144,18 @@ impl Scenario {
             }
             Job::Overwrite => [&settle[1..], &[Step::ParkPredecessor]].concat(),
             Job::UndoneCommit => undone(&[&begin[..], &commit[..commit.len() - 1]].concat()),
+            Job::GoOver => {
+                let at = commit.iter().position(|step| *step == Step::CheckTarget);
+                let begun = &commit[..at.unwrap_or_default()];
+                let over = Plan::new(Shape {
+                    strategy: Strategy::InPlace,
+                    permissions: false,
+                    pinned: false,
+                    ..self.shape()
+                });
+                // The record is rewritten as it is for a detaching.
+                [begun, &undone(begun), &[Step::Detach], &over.commit, &over.settle].concat()
+            }
             Job::Rollback | Job::UndoneBegin => undone(&begin),
             Job::Detach => vec![
                 Step::Flush,
@@ -172,6 +186,7 @@ impl Scenario {
         match self.job {
             Job::Commit | Job::Recover => 1..=all,
             Job::Overwrite => number_of(&|e| e.step == "UnmountWorkspace")..=all,
+            Job::GoOver => number_of(&|e| e.step == "SetOwnership")..=all,
             Job::UndoneCommit | Job::UndoneBegin => number_of(&|e| e.failed) + 1..=all,
             Job::Rollback => number_of(&|e| e.step == "UnmountWorkspace")..=all,
             Job::Detach => {
@@ -186,12 +201,8 @@ impl Scenario {
         let records = |e: &&Effect| e.step == NO_STEP && e.verb == "write_record";
         match self.job {
             Job::Recover => End::After,
-            Job::Commit | Job::Overwrite => {
-                if effects[..number].iter().any(is_commit_point) {
-                    End::After
-                } else {
-                    End::Before
-                }
+            Job::Commit | Job::Overwrite | Job::GoOver => {
+                if effects[..number].iter().any(is_commit_point) { End::After } else { End::Before }
             }
             // Written once when it is detached, and once when it is resumed.
             Job::Detach if effects[..number].iter().filter(records).count() == 1 => End::Detached,
@@ -210,7 +221,7 @@ fn steps_of(effects: &[Effect]) -> Vec<String> {
     let mut steps: Vec<String> = Vec::new();
     for effect in effects {
         let step = match effect.step.as_str() {
-            // The records of these two are written outside of steps.
+            // The records of these two, and of a commit that goes over, are written outside of steps.
             NO_STEP if steps.iter().any(|step| step == "Detach") => "Resume",
             NO_STEP => "Detach",
             step => step,

@@ -4,6 +4,7 @@ use std::cell::RefCell;
 use std::fmt;
 use std::fs;
 use std::os::unix::process::ExitStatusExt;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::{Arc, Condvar, Mutex};
 
@@ -24,7 +25,7 @@ use crate::receipt::{OnConflict, Strategy};
 use crate::test_write::write;
 use crate::txn::Transaction;
 use crate::txn::forwarding::forward_to_kernel;
-use crate::zfs::Zfs;
+use crate::zfs::{TransactionBuilder, Zfs};
 
 /// Tells a process of this binary that it is a child, and what to do.
 const VARIABLE: &str = "ZFS_TXN_KILLED";
@@ -36,6 +37,10 @@ pub(super) const IN_PLACE: &str = "in-place";
 pub(super) const NEW: &str = "new";
 /// What somebody else writes into the target.
 pub(super) const OTHERS: &str = "somebody else's";
+/// The name of the snapshots that somebody else takes.
+pub(super) const AUTO: &str = "auto";
+/// The user who is let into the workspace.
+const WORKER: u32 = 1234;
 /// Stands for the step where an effect belongs to none.
 pub(super) const NO_STEP: &str = "-";
 
@@ -58,19 +63,23 @@ pub(super) enum Job {
     Rollback,
     /// A begin that fails at its last step, and is undone.
     UndoneBegin,
-    /// Begin, detach, resume, and a rollback.
+    /// Begin with a workspace at a place of its own, detach, resume, and a rollback.
     Detach,
+    /// A whole transaction that goes over to a commit in place: somebody takes snapshots meanwhile, of the
+    /// target and of the workspace. The workspace is at a place of its own.
+    GoOver,
     /// Recovery of whatever there is.
     Recover,
 }
 
-const JOBS: [Job; 7] = [
+const JOBS: [Job; 8] = [
     Job::Commit,
     Job::Overwrite,
     Job::UndoneCommit,
     Job::Rollback,
     Job::UndoneBegin,
     Job::Detach,
+    Job::GoOver,
     Job::Recover,
 ];
 
@@ -343,7 +352,12 @@ pub(super) fn is_one() -> bool {
 
 fn transact(job: Job, zfs: &Zfs, engine: &Deadly, target: &DatasetName) {
     let overwrite = job == Job::Overwrite;
-    let begin = || begin(zfs, target, overwrite);
+    let begin = || match job {
+        Job::GoOver | Job::Detach => {
+            builder(zfs, target).workspace_for(WORKER, place(target)).begin()
+        }
+        _ => begin(zfs, target, overwrite),
+    };
     if job == Job::UndoneBegin {
         let error = begin().unwrap_err();
         assert!(matches!(&error, BeginError::Failed { left, .. } if left.is_empty()), "{error}");
@@ -360,6 +374,14 @@ fn transact(job: Job, zfs: &Zfs, engine: &Deadly, target: &DatasetName) {
         }
     }
     match job {
+        Job::GoOver => {
+            let workspace = target.with_suffix(&transaction.id().workspace_suffix()).unwrap();
+            for taken in [target, &workspace] {
+                engine.kernel.snapshot(&taken.snapshot(AUTO).unwrap(), None).unwrap();
+            }
+            let receipt = transaction.commit().unwrap();
+            assert_eq!(receipt.strategy, Strategy::InPlace);
+        }
         Job::Commit | Job::Overwrite => drop(transaction.commit().unwrap()),
         Job::UndoneCommit => match transaction.commit().unwrap_err() {
             CommitError::Unchanged { transaction, .. } => transaction.rollback().unwrap(),
@@ -379,14 +401,22 @@ pub(super) fn begin(
     target: &DatasetName,
     overwrite: bool,
 ) -> Result<Transaction, BeginError> {
+    match overwrite {
+        true => builder(zfs, target).on_conflict(OnConflict::Overwrite).begin(),
+        false => builder(zfs, target).begin(),
+    }
+}
+
+/// Where the workspaces of a target are that somebody is let into.
+pub(super) fn place(target: &DatasetName) -> PathBuf {
+    Path::new("/run/zfs-txn-places").join(target.as_str())
+}
+
+fn builder<'a>(zfs: &'a Zfs, target: &'a DatasetName) -> TransactionBuilder<'a> {
     let builder = zfs.transaction(target).create_parents().snapshot("final");
     let builder = builder.ownership(Ownership::new().mode(0o750));
-    let builder = match target.leaf() {
+    match target.leaf() {
         IN_PLACE => builder.strategy(Strategy::InPlace).fence(),
         _ => builder,
-    };
-    match overwrite {
-        true => builder.on_conflict(OnConflict::Overwrite).begin(),
-        false => builder.begin(),
     }
 }

@@ -5,7 +5,9 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use super::child::{Deadly, Effect, Errand, IN_PLACE, Job, NEW, OTHERS, before, begin, take_count};
+use super::child::{
+    AUTO, Deadly, Effect, Errand, IN_PLACE, Job, NEW, OTHERS, before, begin, place, take_count,
+};
 use super::state::{State, compare};
 use super::{By, Scenario, Target};
 use crate::engine::{Attached, Engine, Place, PropertyValue, Scope};
@@ -112,9 +114,10 @@ impl Scene {
         let before = state();
         self.prepare(sites);
         let effects = self.errand(self.scenario.job, vec![(name, 0)]).remove(0);
+        self.take_theirs(site, "learn");
         let mut after = state();
         match self.scenario.job {
-            Job::Commit | Job::Recover => after.assert_no_trace("learn"),
+            Job::Commit | Job::GoOver | Job::Recover => after.assert_no_trace("learn"),
             Job::Overwrite => {}
             _ => after.assert_same(&before, "learn"),
         }
@@ -185,6 +188,11 @@ impl Scene {
         let counts = in_each(&ends, |((site, kill), title)| self.finish(site, kill.end, title));
         let left: Vec<_> = private.iter().filter(|path| path.exists()).collect();
         assert!(left.is_empty(), "{left:?}");
+        for (site, title) in sites.iter().zip(&titles) {
+            let entries = fs::read_dir(place(&site.target)).into_iter().flatten();
+            assert_eq!(entries.count(), 0, "{title}");
+            self.take_theirs(site, title);
+        }
         let states = State::of_each(&self.pool, self.engine.as_ref(), &names);
         for (at, (_, title)) in ends.iter().enumerate() {
             self.check_end(kills[at].end, &states[at], &identities[at], title);
@@ -357,6 +365,20 @@ impl Scene {
         self.destroy(&late);
     }
 
+    /// The snapshot that somebody else took of the target is under its name, and has what the target had
+    /// then; it goes, so that the rest is as without it.
+    fn take_theirs(&self, site: &Site, title: &str) {
+        if self.scenario.job != Job::GoOver {
+            return;
+        }
+        let auto = format!("{}@{AUTO}", site.target);
+        let seen = site.path.join(".zfs/snapshot").join(AUTO);
+        assert_eq!(fs::read_to_string(seen.join("file")).unwrap(), OLD, "{title}");
+        // Mounted by the look into it.
+        crate::mount::detach(&seen).unwrap();
+        self.destroy(&auto);
+    }
+
     fn recover(&self, scope: &DatasetName, title: &str) -> Recovery {
         let recovery = self.zfs.recover(scope).unwrap();
         for unfinished in &recovery.unfinished {
@@ -400,7 +422,9 @@ impl Scene {
         }
         if self.scenario.job != Job::Recover {
             let same = guid(state, &target) == guid(identity, &target);
-            assert_eq!(same, self.scenario.target == Target::InPlace, "{title}");
+            let in_place =
+                self.scenario.target == Target::InPlace || self.scenario.job == Job::GoOver;
+            assert_eq!(same, in_place, "{title}");
         }
         let made = [
             format!("{target}@final"),
