@@ -42,6 +42,8 @@ const FUNCTIONS: &[&str] = &[
     "libzfs_core_init",
     "libzfs_core_fini",
     "lzc_bookmark",
+    "lzc_channel_program",
+    "lzc_channel_program_nosync",
     "lzc_clone",
     "lzc_create",
     "lzc_destroy",

@@ -248,6 +248,24 @@ pub(crate) struct Settings {
 }
 
 impl Settings {
+    /// Those of a dataset that nobody has set anything on.
+    #[cfg(test)]
+    pub(crate) fn plain() -> Self {
+        Self {
+            own: Vec::new(),
+            readonly: false,
+            encryption_root: false,
+            snapshot_devices: false,
+            no_device: false,
+            partly_received: false,
+            key_loaded: true,
+            zoned: false,
+            claim: None,
+            named_for_tools: Vec::new(),
+            permissions: None,
+        }
+    }
+
     /// The dataset's own value of a property.
     pub(crate) fn own(&self, property: &str) -> Option<&PropertyValue> {
         self.own.iter().find_map(|(name, value)| (name == property).then_some(value))

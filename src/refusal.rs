@@ -168,22 +168,6 @@ mod tests {
         Facts { guid, volume: false, origin, children: 0, mountpoint }
     }
 
-    fn settings() -> Settings {
-        Settings {
-            own: Vec::new(),
-            readonly: false,
-            encryption_root: false,
-            snapshot_devices: false,
-            no_device: false,
-            partly_received: false,
-            key_loaded: true,
-            zoned: false,
-            claim: None,
-            named_for_tools: Vec::new(),
-            permissions: None,
-        }
-    }
-
     fn target(strategy: Strategy) -> Role<'static> {
         Role::Target { strategy, fenced: false, taken: None }
     }
@@ -209,7 +193,7 @@ mod tests {
             (|_, settings| settings.no_device = true, in_place(Refusal::NoDevice)),
         ];
         for (make, expected) in cases {
-            let (mut facts, mut settings) = (facts(), settings());
+            let (mut facts, mut settings) = (facts(), Settings::plain());
             make(&mut facts, &mut settings);
             let roles = [target(Strategy::Promote), target(Strategy::InPlace), Role::Parent];
             let found = roles.map(|role| refusal(&facts, &settings, role));
@@ -219,13 +203,13 @@ mod tests {
 
     #[test]
     fn the_transactions_own_fence_is_no_refusal_and_a_taken_name_is_one() {
-        let fenced = Settings { readonly: true, ..settings() };
+        let fenced = Settings { readonly: true, ..Settings::plain() };
         let strategy = Strategy::InPlace;
         let role = Role::Target { strategy, fenced: true, taken: None };
         assert_eq!(refusal(&facts(), &fenced, role), None);
         let name: SnapshotName = "tank/t@final".parse().unwrap();
         let role = Role::Target { strategy, fenced: false, taken: Some(&name) };
         let expected = Refusal::SnapshotExists { name: name.clone() };
-        assert_eq!(refusal(&facts(), &settings(), role), Some(expected));
+        assert_eq!(refusal(&facts(), &Settings::plain(), role), Some(expected));
     }
 }

@@ -366,6 +366,22 @@ unsafe extern "C" {
         arg3: *mut *mut nvlist_t,
     ) -> ::core::ffi::c_int;
     pub fn lzc_bookmark(arg1: *mut nvlist_t, arg2: *mut *mut nvlist_t) -> ::core::ffi::c_int;
+    pub fn lzc_channel_program(
+        arg1: *const ::core::ffi::c_char,
+        arg2: *const ::core::ffi::c_char,
+        arg3: u64,
+        arg4: u64,
+        arg5: *mut nvlist_t,
+        arg6: *mut *mut nvlist_t,
+    ) -> ::core::ffi::c_int;
+    pub fn lzc_channel_program_nosync(
+        arg1: *const ::core::ffi::c_char,
+        arg2: *const ::core::ffi::c_char,
+        arg3: u64,
+        arg4: u64,
+        arg5: *mut nvlist_t,
+        arg6: *mut *mut nvlist_t,
+    ) -> ::core::ffi::c_int;
     pub fn lzc_get_bookmarks(
         arg1: *const ::core::ffi::c_char,
         arg2: *mut nvlist_t,
@@ -477,16 +493,6 @@ unsafe extern "C" {
         out: *mut ::core::ffi::c_char,
         room: usize,
     ) -> ::core::ffi::c_int;
-    pub fn zfs_txn_channel_program(
-        pool: *const ::core::ffi::c_char,
-        program: *const ::core::ffi::c_char,
-        sync: ::core::ffi::c_int,
-        instructions: u64,
-        memory: u64,
-        args: *mut nvlist_t,
-        out: *mut *mut nvlist_t,
-    ) -> ::core::ffi::c_int;
-    pub fn zfs_txn_block_signals() -> ::core::ffi::c_int;
     pub fn zfs_txn_keep_only(sorted: *const ::core::ffi::c_int, count: usize)
     -> ::core::ffi::c_int;
 }

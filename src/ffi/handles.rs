@@ -9,6 +9,7 @@ use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 use rustix::fs::OFlags;
 use rustix::io::Errno;
 
+use super::last_errno;
 use crate::stream::passage::FileId;
 
 /// How many bytes there are in ZFS's short handle: a length, the object's number, the generation.
@@ -102,10 +103,6 @@ pub(crate) fn object_of(opened: BorrowedFd<'_>) -> Result<u64, Errno> {
     let mut number = [0; 8];
     number[..6].copy_from_slice(&bytes[2..8]);
     Ok(u64::from_le_bytes(number))
-}
-
-fn last_errno() -> Errno {
-    Errno::from_io_error(&std::io::Error::last_os_error()).unwrap_or(Errno::IO)
 }
 
 #[cfg(test)]

@@ -13,10 +13,10 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use once_cell::sync::OnceCell;
 
 use super::bindings as c;
-use super::c_string;
 use super::lzc::Lzc;
 use super::nvlist::{NvError, NvList, NvRef};
 use super::signals::Blocked;
+use super::{c_string, last_errno};
 use crate::errno::Errno;
 
 /// The process's one libzfs handle; each call locks it.
@@ -67,7 +67,7 @@ impl LibZfs {
             }
             // SAFETY: libzfs_init has no preconditions; it gives a new handle, or null and errno.
             let raw = unsafe { c::libzfs_init() };
-            let raw = NonNull::new(raw).ok_or_else(|| fail(last_errno()))?;
+            let raw = NonNull::new(raw).ok_or_else(|| fail(last_errno().into()))?;
             // SAFETY: the handle is valid; errors are to be returned, not printed.
             unsafe { c::libzfs_print_on_error(raw.as_ptr(), c::boolean_t::B_FALSE) };
             Ok(Mutex::new(Handle(raw)))
@@ -244,10 +244,6 @@ fn nearest_errno(code: c::zfs_error) -> Errno {
         e::EZFS_IO | e::EZFS_UNKNOWN => Errno::IO,
         _ => Errno::INVAL,
     }
-}
-
-fn last_errno() -> Errno {
-    Errno::from_raw(std::io::Error::last_os_error().raw_os_error().unwrap_or(0))
 }
 
 /// A failure that the system's number says all of.

@@ -31,6 +31,14 @@ pub(crate) mod threads;
 pub(crate) mod zvol;
 
 use std::ffi::CString;
+use std::io;
+
+use rustix::io::Errno;
+
+/// What the C library's last call on this thread failed with.
+fn last_errno() -> Errno {
+    Errno::from_io_error(&io::Error::last_os_error()).unwrap_or(Errno::IO)
+}
 
 /// Copies `text` for C, or `None` if it contains a NUL byte and C would read a shorter one.
 fn c_string(text: &str) -> Option<CString> {

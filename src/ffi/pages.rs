@@ -16,6 +16,8 @@ use rustix::fs::{Advice as FileAdvice, fadvise, fdatasync, fstat};
 use rustix::io::Errno;
 use rustix::mm::{Advice, MapFlags, ProtFlags, madvise, mmap, munmap};
 
+use super::last_errno;
+
 unsafe extern "C" {
     fn mincore(address: *mut c_void, length: usize, resident: *mut c_uchar) -> c_int;
     fn syscall(number: c_long, ...) -> c_long;
@@ -73,10 +75,10 @@ pub(crate) fn cached(file: BorrowedFd<'_>, offset: u64, length: u64) -> Result<O
     // numbers, `struct cachestat` of five, which the kernel writes, and flags.
     match unsafe { syscall(CACHESTAT, descriptor, range.as_ptr(), counts.as_mut_ptr(), flags) } {
         0 => Ok(Some(counts[0])),
-        _ => match Errno::from_io_error(&std::io::Error::last_os_error()) {
+        _ => match last_errno() {
             // What filters system calls often refuses new ones with EPERM.
-            Some(Errno::NOSYS | Errno::PERM | Errno::OPNOTSUPP) => Ok(None),
-            errno => Err(errno.unwrap_or(Errno::IO)),
+            Errno::NOSYS | Errno::PERM | Errno::OPNOTSUPP => Ok(None),
+            errno => Err(errno),
         },
     }
 }
@@ -122,7 +124,7 @@ impl Window {
         // SAFETY: the range is mapped, and there is one byte for each page of it.
         match unsafe { mincore(self.address, self.length, resident.as_mut_ptr()) } {
             0 => Ok(resident),
-            _ => Err(Errno::from_io_error(&std::io::Error::last_os_error()).unwrap_or(Errno::IO)),
+            _ => Err(last_errno()),
         }
     }
 

@@ -2,9 +2,7 @@
 
 #include <errno.h>
 #include <limits.h>
-#include <pthread.h>
 #include <sched.h>
-#include <signal.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 
@@ -58,36 +56,6 @@ zfs_txn_mountpoint(zfs_handle_t *zhp, char *out, size_t room)
 {
 	return (zfs_prop_get(zhp, ZFS_PROP_MOUNTPOINT, out, room, NULL, NULL, 0,
 	    B_FALSE));
-}
-
-int
-zfs_txn_channel_program(const char *pool, const char *program, int sync,
-    uint64_t instructions, uint64_t memory, nvlist_t *args, nvlist_t **out)
-{
-	sigset_t all, before;
-	int error;
-
-	(void) sigfillset(&all);
-	error = pthread_sigmask(SIG_BLOCK, &all, &before);
-	if (error != 0)
-		return (error);
-	if (sync)
-		error = lzc_channel_program(pool, program, instructions,
-		    memory, args, out);
-	else
-		error = lzc_channel_program_nosync(pool, program,
-		    instructions, memory, args, out);
-	(void) pthread_sigmask(SIG_SETMASK, &before, NULL);
-	return (error);
-}
-
-int
-zfs_txn_block_signals(void)
-{
-	sigset_t all;
-
-	(void) sigfillset(&all);
-	return (pthread_sigmask(SIG_BLOCK, &all, NULL));
 }
 
 static int

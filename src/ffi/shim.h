@@ -27,13 +27,6 @@ int zfs_txn_list(zfs_handle_t *zhp, int snapshots, nvlist_t *out);
 /* The mount point that applies to a filesystem, with the pool's alternate root. */
 int zfs_txn_mountpoint(zfs_handle_t *zhp, char *out, size_t room);
 
-/* Runs a channel program with every signal blocked on the calling thread. */
-int zfs_txn_channel_program(const char *pool, const char *program, int sync,
-    uint64_t instructions, uint64_t memory, nvlist_t *args, nvlist_t **out);
-
-/* Blocks every signal on the calling thread, for as long as the thread lives. */
-int zfs_txn_block_signals(void);
-
 /*
  * Gives the calling thread a table of descriptors of its own, which has these
  * and no others; they are given in ascending order. Returns an error number.

@@ -16,6 +16,7 @@ use std::sync::mpsc::channel;
 use std::thread::{Builder, Scope, ScopedJoinHandle};
 
 use super::bindings;
+use super::signals::uninterrupted;
 use crate::engine::Fault;
 use crate::errno::Errno;
 
@@ -24,12 +25,7 @@ pub(crate) fn start<'scope, T: Send + 'scope>(
     scope: &'scope Scope<'scope, '_>,
     call: impl FnOnce() -> T + Send + 'scope,
 ) -> Result<ScopedJoinHandle<'scope, T>, Fault> {
-    let started = Builder::new().spawn_scoped(scope, move || {
-        // SAFETY: changes the signal mask of the calling thread alone. It can't fail: its arguments
-        // are valid.
-        unsafe { bindings::zfs_txn_block_signals() };
-        call()
-    });
+    let started = Builder::new().spawn_scoped(scope, move || uninterrupted(call));
     started.map_err(|error| Fault {
         errno: Errno::AGAIN,
         detail: Some(format!("a thread could not be started: {error}")),

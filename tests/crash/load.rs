@@ -6,6 +6,8 @@
 //!
 //! - `before`, `after`: a fact from before or after the recovery.
 //! - `recover`, `recovered`, `checked`, `load`: what begins, or is done.
+//!   Snapshots that others took during the load go between two recoveries, with what only they have kept:
+//!   what each holds is a fact from after the first.
 //! - `destroy T`, `destroyed T`: a target of an earlier load is removed, so that they don't pile up.
 //! - `try T G`, then `ack T G`, `refused T G WHY` or `doubt T G WHY`: a commit of generation G of
 //!   target T. Generations only grow, per target and from boot to boot.
@@ -29,6 +31,8 @@ use pool::{PARENT, POOL, Result, TARGETS, own_mountpoint, run};
 use random::Random;
 
 const THREADS: u64 = 3;
+/// How many of a hundred acts are snapshots of everything.
+const PERIODIC: u64 = 15;
 /// Targets of earlier loads that stay.
 const KEPT: usize = 3;
 /// How many numbers a boot has for its generations.
@@ -74,6 +78,9 @@ fn start(arguments: &[String]) -> Result<()> {
     let zfs = Zfs::open()?;
     let scope: DatasetName = POOL.parse()?;
     say(&["recover"]);
+    let recovery = zfs.recover(&scope)?;
+    say(&["recovered", &format!("{recovery:?}")]);
+    pool::retire_snapshots()?;
     let recovery = zfs.recover(&scope)?;
     say(&["recovered", &format!("{recovery:?}")]);
     pool::tell_mounts("after")?;
@@ -152,8 +159,11 @@ struct Load {
 }
 
 impl Load {
-    /// One transaction, or two.
+    /// One transaction, or two; or what a periodic job does beside them.
     fn act(&self, random: &mut Random) -> Result<()> {
+        if random.below(100) < PERIODIC {
+            return pool::snapshot_all(self.count.fetch_add(1, Ordering::Relaxed));
+        }
         let target: DatasetName = match random.below(100) {
             0..20 => self.new_name(random).parse()?,
             _ => self.any(random).parse()?,

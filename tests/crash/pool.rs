@@ -18,6 +18,10 @@ pub(crate) const PARENT: &str = "crash/data";
 /// The targets that are there from the first boot on.
 pub(crate) const TARGETS: [&str; 3] = ["crash/data/one", "crash/data/two", "crash/data/own"];
 const DISK: &str = "vdc";
+/// Begins the names of periodic snapshots.
+const PERIODIC: &str = "auto-";
+/// Where they are looked at.
+const LOOK: &str = "/run/crash-look";
 
 /// The path that a target's own mountpoint property has; `None`: it inherits it. The names decide.
 pub(crate) fn own_mountpoint(target: &str) -> Option<String> {
@@ -86,6 +90,30 @@ pub(crate) fn create() -> Result<()> {
 pub(crate) fn import() -> Result<()> {
     run(&["zpool", "import", "-d", "/dev", "-o", "cachefile=none", POOL])?;
     run(&["zfs", "mount", "-a"])?;
+    Ok(())
+}
+
+/// Takes a snapshot of all targets, and of all workspaces that there are, as a periodic job does.
+pub(crate) fn snapshot_all(number: u64) -> Result<()> {
+    run(&["zfs", "snapshot", "-r", &format!("{PARENT}@{PERIODIC}{number}")]).map(drop)
+}
+
+/// Tells the host what periodic snapshots hold, and destroys them, as their retention would.
+pub(crate) fn retire_snapshots() -> Result<()> {
+    let listed = run(&["zfs", "list", "-H", "-o", "name", "-t", "snapshot", "-r", PARENT])?;
+    let periodic = format!("@{PERIODIC}");
+    fs::create_dir_all(LOOK)?;
+    for name in listed.lines().filter(|name| name.contains(&periodic)) {
+        if !name.starts_with(&format!("{PARENT}@")) {
+            run(&["mount", "-t", "zfs", "-o", "ro", name, LOOK])?;
+            let found = content::look(Path::new(LOOK));
+            run(&["umount", LOOK])?;
+            let words =
+                ["after", "snapshot", name].into_iter().chain(found.iter().map(String::as_str));
+            say(&words.collect::<Vec<_>>());
+        }
+        run(&["zfs", "destroy", name])?;
+    }
     Ok(())
 }
 

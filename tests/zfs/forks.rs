@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use zfs_txn::{CommitError, Errno, Strategy};
 
 use crate::support::{Scene, again, amount, assert_passed};
-use crate::test_forks::Fork;
+use crate::test_fork::Fork;
 use crate::test_pool::{FIGURES, figures};
 
 /// For how long each child lives, in seconds, if it is not killed.

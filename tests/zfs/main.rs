@@ -34,8 +34,6 @@ mod sent;
 mod support;
 #[path = "../../src/ffi/test_fork.rs"]
 mod test_fork;
-#[path = "../../src/ffi/test_forks.rs"]
-mod test_forks;
 #[path = "../../src/ffi/test_mapping.rs"]
 mod test_mapping;
 #[path = "../../src/test_pool.rs"]

@@ -124,6 +124,7 @@ struct Counts {
     lost: usize,
     mixed: usize,
     leftovers: usize,
+    snapshots: usize,
     mounts: usize,
     strays: usize,
     unflushed: usize,
@@ -174,6 +175,7 @@ impl Totals {
             counts.unflushed, counts.dropped
         );
         println!("seed {}, {:.1} cuts a minute", self.seed, counts.cuts as f64 * 60.0 / seconds);
+        println!("snapshots of others that were looked into: {}", counts.snapshots);
         println!("workspaces mounted at boot under their own names: {}", counts.strays);
         println!("mounts wrong at boot: {}", counts.mounts);
         println!("power cuts: {}, {}", counts.cuts, counts.summary());
@@ -272,6 +274,7 @@ impl<'a> Campaign<'a> {
         let acknowledged = self.ledger.acknowledgements - acknowledged;
         self.totals.count(|counts| counts.acknowledged += acknowledged);
         self.totals.problems(&problems);
+        self.totals.count(|counts| counts.snapshots += after.snapshots.len());
         let found: Vec<_> = problems.lines().collect();
         for problem in &found {
             eprintln!("{}: {problem}", self.moment(boot));

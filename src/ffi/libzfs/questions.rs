@@ -5,9 +5,9 @@ use std::ffi::{CStr, c_char};
 
 use super::super::bindings as c;
 use super::super::nvlist::NvList;
-use super::{ANY, HEAD, LibZfs, LibZfsError, failed, last_errno, unbuilt};
+use super::{ANY, HEAD, LibZfs, LibZfsError, failed, unbuilt};
 use crate::errno::Errno;
-use crate::ffi::c_string;
+use crate::ffi::{c_string, last_errno};
 
 impl LibZfs {
     /// The full names of the filesystems and volumes directly below a dataset.
@@ -69,7 +69,7 @@ impl LibZfs {
             c::zfs_prop_get_written_int(dataset.raw.as_ptr(), property.as_ptr(), &mut bytes)
         };
         // The library's own number stays as it was.
-        if error == 0 { Ok(bytes) } else { Err(fail(last_errno())) }
+        if error == 0 { Ok(bytes) } else { Err(fail(last_errno().into())) }
     }
 
     /// The mount point that applies to a filesystem, with the pool's alternate root: a path, `none` or

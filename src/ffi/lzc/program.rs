@@ -4,6 +4,7 @@ use std::ptr;
 
 use super::super::bindings as c;
 use super::super::nvlist::NvList;
+use super::super::signals::uninterrupted;
 use super::{Lzc, LzcError, c_name, c_text, finish};
 use crate::errno::Errno;
 
@@ -57,9 +58,9 @@ impl Lzc {
         args: &NvList,
         mode: ProgramMode,
     ) -> Result<NvList, LzcError> {
-        let (call, sync) = match mode {
-            ProgramMode::Sync => ("lzc_channel_program", 1),
-            ProgramMode::NoSync => ("lzc_channel_program_nosync", 0),
+        let (call, run): (_, unsafe extern "C" fn(_, _, _, _, _, _) -> _) = match mode {
+            ProgramMode::Sync => ("lzc_channel_program", c::lzc_channel_program),
+            ProgramMode::NoSync => ("lzc_channel_program_nosync", c::lzc_channel_program_nosync),
         };
         let c_pool = c_name(call, pool)?;
         let c_text = c_text(call, pool, text)?;
@@ -69,17 +70,10 @@ impl Lzc {
         }
         let mut out = ptr::null_mut();
         // SAFETY: reads two C strings and a list, and stores null or a new list in `out`.
-        let error = unsafe {
-            c::zfs_txn_channel_program(
-                c_pool.as_ptr(),
-                c_text.as_ptr(),
-                sync,
-                instructions,
-                memory,
-                args.as_ptr(),
-                &mut out,
-            )
-        };
+        let error = uninterrupted(|| unsafe {
+            let (pool, text) = (c_pool.as_ptr(), c_text.as_ptr());
+            run(pool, text, instructions, memory, args.as_ptr(), &mut out)
+        });
         // SAFETY: the call stored null or a list that is the caller's to free.
         let out = unsafe { NvList::take(out) };
         if let Err(error) = finish(call, pool, error, None) {

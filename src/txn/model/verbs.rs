@@ -53,16 +53,9 @@ impl Engine for Memory {
         let own = own.filter(|(name, _)| !name.starts_with(PREFIX) && *name != "zoned");
         Ok(Settings {
             own: own.map(|(name, value)| (name.clone(), value.clone())).collect(),
-            readonly: false,
-            encryption_root: false,
-            snapshot_devices: false,
-            no_device: false,
-            partly_received: false,
-            key_loaded: true,
             zoned: pool.zoned(name),
             claim: pool.claim(name),
-            named_for_tools: Vec::new(),
-            permissions: None,
+            ..Settings::plain()
         })
     }
 

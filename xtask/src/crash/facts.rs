@@ -18,6 +18,20 @@ pub(crate) enum Content {
     Broken(String),
 }
 
+impl Content {
+    fn read(words: &[&str]) -> Option<Self> {
+        match words {
+            ["broken", why] => Some(Self::Broken((*why).to_owned())),
+            ["whole", target, generation, purpose] => Some(Self::Whole {
+                target: (*target).to_owned(),
+                generation: generation.parse().ok()?,
+                rolled_back: *purpose != "commit",
+            }),
+            _ => None,
+        }
+    }
+}
+
 /// What was found at one moment.
 #[derive(Debug, Default, Clone)]
 pub(crate) struct Facts {
@@ -27,6 +41,8 @@ pub(crate) struct Facts {
     pub(crate) claims: Vec<(String, String)>,
     /// What is at each of the paths that something is mounted at.
     pub(crate) contents: BTreeMap<String, Content>,
+    /// What snapshots hold that others took, by name; they are gone by now.
+    pub(crate) snapshots: Vec<(String, Content)>,
     /// Datasets, snapshots, bookmarks, local properties, holds and permissions, a line each.
     pub(crate) state: BTreeSet<String>,
     /// Names in the directory that targets are mounted in.
@@ -43,17 +59,13 @@ impl Facts {
             ["claim", dataset, path] => {
                 self.claims.push(((*dataset).to_owned(), (*path).to_owned()));
             }
-            ["content", path, "broken", why] => {
-                self.contents.insert((*path).to_owned(), Content::Broken((*why).to_owned()));
-            }
-            ["content", path, "whole", target, generation, purpose] => {
-                let Ok(generation) = generation.parse() else { return false };
-                let content = Content::Whole {
-                    target: (*target).to_owned(),
-                    generation,
-                    rolled_back: *purpose != "commit",
-                };
+            ["content", path, words @ ..] => {
+                let Some(content) = Content::read(words) else { return false };
                 self.contents.insert((*path).to_owned(), content);
+            }
+            ["snapshot", name, words @ ..] => {
+                let Some(content) = Content::read(words) else { return false };
+                self.snapshots.push(((*name).to_owned(), content));
             }
             ["state", words @ ..] => {
                 self.state.insert(words.join(" "));
@@ -74,6 +86,7 @@ impl Facts {
             .map(|(dataset, path)| format!("{dataset} is mounted at {path}"))
             .chain(claims.map(|(dataset, path)| format!("{dataset} claims {path}")))
             .chain(self.contents.iter().map(|(path, content)| format!("{path}: {content:?}")))
+            .chain(self.snapshots.iter().map(|(name, content)| format!("{name}: {content:?}")))
             .chain(self.state.iter().cloned())
     }
 
