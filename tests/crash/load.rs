@@ -31,6 +31,9 @@ use pool::{PARENT, POOL, Result, TARGETS, own_mountpoint, run};
 use random::Random;
 
 const THREADS: u64 = 3;
+/// The user who is let into some of the workspaces, and where those are.
+const WORKER: u32 = 1234;
+const PLACE: &str = "/run/crash-places";
 /// How many of a hundred acts are snapshots of everything.
 const PERIODIC: u64 = 15;
 /// Targets of earlier loads that stay.
@@ -201,6 +204,10 @@ impl Load {
             _ => Strategy::InPlace,
         };
         let builder = self.zfs.transaction(target).strategy(strategy);
+        let builder = match self.count.fetch_add(1, Ordering::Relaxed) % 3 {
+            0 => builder.workspace_for(WORKER, PLACE),
+            _ => builder,
+        };
         match own_mountpoint(target.as_str()).filter(|_| !there) {
             Some(path) => builder.mountpoint(path).begin(),
             None => builder.begin(),
