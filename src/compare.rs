@@ -119,6 +119,28 @@ pub(crate) fn difference(stream: impl Read, now: &str, then: &str) -> io::Result
     Ok(found.verdict())
 }
 
+/// Files, and whatever else has a number of its own, that are in the snapshot of which `stream` is the
+/// difference from `then`, and were not in `then`: with names and without.
+///
+/// None where the kernel refuses handles, as in a container.
+pub(crate) fn newcomers(stream: impl Read, then: &str) -> io::Result<Vec<FileId>> {
+    let then = mount::root_of(then)?;
+    let mut found = Vec::new();
+    each_touched(stream, |touched| {
+        let Role::Znode(znode) = touched.role else { return Ok(ControlFlow::Continue(())) };
+        let file = FileId { object: touched.object, generation: znode.generation };
+        let flags = flags_for(FileType::from_raw_mode(znode.mode as u32));
+        match handles::open(then.as_fd(), file, flags) {
+            Ok(_) => {}
+            Err(Errno::STALE) => found.push(file),
+            Err(Errno::PERM) => return Ok(ControlFlow::Break(())),
+            Err(errno) => return Err(errno.into()),
+        }
+        Ok(ControlFlow::Continue(()))
+    })?;
+    Ok(found)
+}
+
 /// How a file is in both versions.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 enum Likeness {

@@ -452,6 +452,8 @@ pub(crate) trait Engine: Send + Sync + fmt::Debug {
     /// How two snapshots of a dataset differ, but for an intent log. Exact: each object that was written
     /// since the base is compared.
     fn difference(&self, one: &SnapshotName, base: &SnapshotName) -> Result<Difference, Fault>;
+    /// Files that are in the snapshot `one` and were not in `base`, named or not.
+    fn newcomers(&self, one: &SnapshotName, base: &SnapshotName) -> Result<Vec<FileId>, Fault>;
     /// Where the whole of `dataset` is mounted in this mount namespace.
     fn places(&self, dataset: &DatasetName) -> Result<Vec<Place>, Fault>;
     /// The options that the dataset's properties ask of a mount (what `zfs mount` would pass).
@@ -549,12 +551,15 @@ pub(crate) trait Engine: Send + Sync + fmt::Debug {
     /// Lets go of the kernel's cached pages of files of `dataset`, in whichever mount namespace it is
     /// mounted; names those that have some all the same, because they are mapped into memory. What the
     /// files become is in the snapshot `sent`; those whose data stays the same are taken out of the list.
+    /// When the change is `received`, those as well that have been stored to since: of an old page, which is
+    /// written over the new content.
     /// Of a volume, lets go of those of its devices, and names the one that something has claimed.
     fn let_go_of_pages(
         &self,
         dataset: &DatasetName,
         sent: &str,
         changes: &mut Changes,
+        received: bool,
     ) -> Result<Vec<PathBuf>, Fault>;
     /// Names in these directories that lead to a file which had the name in the snapshot `before`, and has
     /// it no more: the kernel keeps a name as long as somebody holds the file.

@@ -382,9 +382,18 @@ pub enum Conflict {
     /// one and rename it) instead of writing into them, or commit by
     /// [`Strategy::Promote`](crate::Strategy::Promote).
     ///
+    /// Or others have a lease on it (fcntl(2), `F_SETLEASE`), which they have not given up in a second.
+    ///
     /// Or the target is a volume, and its device is claimed by a mount, a volume group, or whoever
     /// has opened it for itself alone (`O_EXCL`).
-    #[error("{path} of {target} is in use: mapped into memory, or a device that is claimed")]
+    ///
+    /// Or `path` is `object N`: others have made a file since begin that has the number, and was made in the
+    /// txg, of one of the change's files. Whoever has it open would have the change's file from then on. Roll
+    /// back, and begin again.
+    #[error(
+        "{path} of {target} is in use: mapped into memory, leased, of a number that the change has given \
+         out as well, or a device that is claimed"
+    )]
     InUse {
         /// The target.
         target: DatasetName,

@@ -409,6 +409,15 @@ impl Engine for Kernel {
         })
     }
 
+    fn newcomers(&self, one: &SnapshotName, base: &SnapshotName) -> Result<Vec<FileId>, Fault> {
+        if self.is_volume(&one.dataset())? {
+            return Ok(Vec::new());
+        }
+        transfer::look(self.lzc, one.as_str(), Some(base.as_str()), |stream| {
+            compare::newcomers(stream, base.as_str())
+        })
+    }
+
     fn places(&self, dataset: &DatasetName) -> Result<Vec<Place>, Fault> {
         Ok(mount::places(&mount::table()?, dataset.as_str()))
     }
@@ -611,11 +620,12 @@ impl Engine for Kernel {
         dataset: &DatasetName,
         sent: &str,
         changes: &mut Changes,
+        received: bool,
     ) -> Result<Vec<PathBuf>, Fault> {
         if self.is_volume(dataset)? {
             return volume::let_go_of_pages(dataset.as_str()).map_err(no_device);
         }
-        let_go_of_pages(dataset, sent, &mut changes.files)
+        let_go_of_pages(dataset, sent, &mut changes.files, received)
     }
 
     fn stale_names(
@@ -758,7 +768,11 @@ impl Engine for Kernel {
     }
 
     fn mount_private(&self, dataset: &DatasetName, at: Private<'_>) -> Result<OwnedFd, Fault> {
-        let options = MountAttrFlags::MOUNT_ATTR_RELATIME;
+        // Nobody may do more in the workspace than in the target.
+        let limits = MountAttrFlags::MOUNT_ATTR_NOSUID
+            | MountAttrFlags::MOUNT_ATTR_NODEV
+            | MountAttrFlags::MOUNT_ATTR_NOEXEC;
+        let options = MountAttrFlags::MOUNT_ATTR_RELATIME | (self.mount_options(dataset)? & limits);
         match mount::detached(dataset.as_str(), options) {
             Err(_) if self.is_volume(dataset)? => {
                 let (path, device) = volume::open_by_name(dataset.as_str()).map_err(no_device)?;

@@ -21,7 +21,7 @@ use crate::errno::Errno;
 use crate::ffi::lzc::{Lzc, SendFlags};
 use crate::ffi::threads::{start, start_apart, start_aside};
 use crate::receipt::Guid;
-use crate::stream::passage::{Changes, Passage};
+use crate::stream::passage::{Changes, FileId, Passage};
 use crate::stream::rebase::Rebase;
 
 /// As much of the stream as is moved in one go, in bytes.
@@ -44,6 +44,8 @@ pub(crate) struct Route<'a> {
     pub(crate) onto: Option<Guid>,
     /// Objects without a name that only `onto` has, and that are to be freed.
     pub(crate) nameless: &'a [u64],
+    /// Files of the target that were made since the base: none of them may become another one.
+    pub(crate) strangers: &'a [FileId],
 }
 
 impl Route<'_> {
@@ -89,7 +91,7 @@ pub(crate) fn carry(
             let (from_pump, into_pump) = pipe()?;
             let pump = start_apart(scope, [from_send, into_pump], move |[from, into]| {
                 let pump = Pump { cancelled: is_cancelled, say, decided };
-                pump.run(from, into, Passage::new(rebase))
+                pump.run(from, into, Passage::new(rebase).watching(route.strangers))
             })?;
             let send = start(scope, move || {
                 lzc.send(route.snapshot, route.from, into_send.as_fd(), FLAGS)
@@ -269,7 +271,7 @@ impl Pump<'_> {
 mod tests {
     use super::*;
     use crate::stream::RECORD;
-    use crate::stream::passage::{ChangedFile, Data, FileId};
+    use crate::stream::passage::{ChangedFile, Data};
     use crate::stream::sample::{begin, end, file, sealed, write};
 
     fn filled(bytes: &[u8]) -> OwnedFd {

@@ -54,6 +54,12 @@ pub(crate) fn let_go(file: BorrowedFd<'_>) -> Result<bool, Errno> {
     reclaim(file)
 }
 
+/// Whether pages of a file are waiting to be written, or are being written; `false` where the kernel can't
+/// tell (Linux before 6.5).
+pub(crate) fn are_dirty(file: BorrowedFd<'_>) -> Result<bool, Errno> {
+    Ok(counts(file, 0, 0)?.is_some_and(|[_, dirty, writing, ..]| dirty + writing > 0))
+}
+
 /// Whether the kernel can say that no page is left.
 fn gone(file: BorrowedFd<'_>) -> Result<bool, Errno> {
     Ok(cached(file, 0, 0)? == Some(0))
@@ -66,15 +72,19 @@ fn may_be_cached(file: BorrowedFd<'_>, offset: u64, length: u64) -> Result<bool,
 /// How many pages of a range are cached, behind the file's end as well; a length of 0 means the whole
 /// rest. `None` where the kernel can't tell (Linux before 6.5).
 pub(crate) fn cached(file: BorrowedFd<'_>, offset: u64, length: u64) -> Result<Option<u64>, Errno> {
+    Ok(counts(file, offset, length)?.map(|[cached, ..]| cached))
+}
+
+/// Of the pages of a range: cached, dirty, being written, evicted, evicted lately.
+fn counts(file: BorrowedFd<'_>, offset: u64, length: u64) -> Result<Option<[u64; 5]>, Errno> {
     let range = [offset, length];
-    // Cached, dirty, being written, evicted, evicted lately.
     let mut counts = [0_u64; 5];
     let descriptor = c_long::from(file.as_raw_fd());
     let flags: c_uint = 0;
     // SAFETY: the arguments are those of cachestat(2): a descriptor, `struct cachestat_range` of two
     // numbers, `struct cachestat` of five, which the kernel writes, and flags.
     match unsafe { syscall(CACHESTAT, descriptor, range.as_ptr(), counts.as_mut_ptr(), flags) } {
-        0 => Ok(Some(counts[0])),
+        0 => Ok(Some(counts)),
         _ => match last_errno() {
             // What filters system calls often refuses new ones with EPERM.
             Errno::NOSYS | Errno::PERM | Errno::OPNOTSUPP => Ok(None),

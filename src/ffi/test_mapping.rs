@@ -24,6 +24,7 @@ unsafe extern "C" {
     fn syscall(number: c_long, ...) -> c_long;
     fn signal(signal: c_int, handler: extern "C" fn(c_int)) -> *const c_void;
     fn siginterrupt(signal: c_int, interrupts: c_int) -> c_int;
+    fn fcntl(file: c_int, command: c_int, ...) -> c_int;
     fn pthread_self() -> c_ulong;
     fn pthread_kill(thread: c_ulong, signal: c_int) -> c_int;
     fn setitimer(which: c_int, new: *const Interval, old: *mut Interval) -> c_int;
@@ -31,6 +32,11 @@ unsafe extern "C" {
 
 /// The number of cachestat(2), which is the same on every architecture.
 const CACHESTAT: c_long = 451;
+const F_SETSIG: c_int = 10;
+const F_SETLEASE: c_int = 1024;
+const F_GETLEASE: c_int = 1025;
+const F_WRLCK: c_int = 1;
+const SIGURG: c_int = 23;
 const SIGALRM: c_int = 14;
 const ITIMER_REAL: c_int = 0;
 
@@ -127,6 +133,29 @@ pub fn cached(file: impl AsFd) -> Cached {
     let failed = unsafe { syscall(CACHESTAT, file, &raw const everything, &raw mut stat, 0_u32) };
     assert_eq!(failed, 0, "cachestat: {}", io::Error::last_os_error());
     Cached { pages: stat.0[0], dirty: stat.0[1] }
+}
+
+/// A lease on a file that nobody else has open, until this is dropped (fcntl(2)).
+#[derive(Debug)]
+pub struct Lease(File);
+
+impl Lease {
+    /// For a file that is open for writing. Who opens it meanwhile has to wait.
+    pub fn for_writing(file: File) -> Self {
+        // SAFETY: has numbers for arguments. The signal is one that is ignored unless somebody asks for it.
+        let failed = unsafe {
+            fcntl(file.as_raw_fd(), F_SETSIG, SIGURG) | fcntl(file.as_raw_fd(), F_SETLEASE, F_WRLCK)
+        };
+        assert_eq!(failed, 0, "fcntl: {}", io::Error::last_os_error());
+        Self(file)
+    }
+
+    /// Whether nobody has asked for it to be given up.
+    pub fn is_held(&self) -> bool {
+        // SAFETY: has numbers for arguments.
+        let kind = unsafe { fcntl(self.0.as_raw_fd(), F_GETLEASE) };
+        kind == F_WRLCK
+    }
 }
 
 #[repr(C)]

@@ -60,7 +60,10 @@ fn zfs_devices() -> Result<Vec<RawFd>, Fault> {
         let name = entry.file_name();
         let number: Option<RawFd> = name.to_str().and_then(|name| name.parse().ok());
         // By its name alone: to ask a file that somebody else has open may take as long as that one likes.
-        let is_zfs = fs::read_link(entry.path()).is_ok_and(|path| path.ends_with("zfs"));
+        let is_zfs = fs::read_link(entry.path()).is_ok_and(|path| {
+            // Somebody may have made the node in /dev anew since.
+            path.ends_with("zfs") || path.ends_with("zfs (deleted)")
+        });
         found.extend(number.filter(|_| is_zfs));
     }
     found.sort_unstable();

@@ -14,11 +14,13 @@ use crate::engine::Fault;
 use crate::ffi::{handles, pages};
 use crate::mount;
 use crate::name::DatasetName;
+use crate::patience::patiently;
 use crate::stream::passage::{ChangedFile, Data, FileId};
 use crate::tree::{Below, open_below};
 
 /// The mount has no access times, so none is touched.
 const READ: OFlags = OFlags::RDONLY.union(OFlags::NOFOLLOW).union(OFlags::NONBLOCK);
+const LOOK: OFlags = OFlags::PATH.union(OFlags::NOFOLLOW);
 
 /// Lets go of the cached pages of files by their numbers, so that it doesn't matter which names they have, or
 /// where the dataset is mounted: all mounts share one cache. Names those that are mapped. Leaves in the
@@ -27,6 +29,7 @@ pub(super) fn let_go_of_pages(
     dataset: &DatasetName,
     sent: &str,
     files: &mut Vec<ChangedFile>,
+    received: bool,
 ) -> Result<Vec<PathBuf>, Fault> {
     if files.is_empty() {
         return Ok(Vec::new());
@@ -34,20 +37,27 @@ pub(super) fn let_go_of_pages(
     let root = mount::root_as_it_is(dataset.as_str())?;
     let (mut changed, mut mapped) = (Vec::new(), Vec::new());
     for &file in files.iter() {
-        match handles::open(root.as_fd(), file.id, READ) {
-            Ok(opened) => match let_go(&opened, file, sent)? {
-                Pages::Same => {}
-                Pages::Gone => changed.push(ChangedFile { data: Data::Written, ..file }),
-                Pages::Mapped => {
-                    changed.push(ChangedFile { data: Data::Written, ..file });
-                    mapped.push(path_of(&opened, file.id));
-                }
-            },
-            // It is gone, or was replaced: nobody can read its pages. Or it has no name yet, and gets one.
-            Err(Errno::STALE) => changed.push(ChangedFile { data: Data::Written, ..file }),
-            Err(Errno::PERM) => return by_path(&root, sent, files),
-            Err(errno) => return Err(errno.into()),
+        let open = |flags| handles::open(root.as_fd(), file.id, flags);
+        // Whoever opens a file breaks the leases that others have on it, also for nothing.
+        if file.data == Data::Same && open(LOOK).is_ok_and(|it| is_cut(&it, file) == Ok(false)) {
+            continue;
         }
+        let leased = |opened: &Result<_, Errno>| opened.as_ref().err() == Some(&Errno::AGAIN);
+        let found = match patiently(|| open(READ), leased) {
+            Ok(opened) => match let_go(&opened, file, sent, received)? {
+                Pages::Same => continue,
+                Pages::Gone => None,
+                Pages::Mapped => Some(path_of(&opened, file.id)),
+            },
+            // The lease is not given up.
+            Err(Errno::AGAIN) => Some(path_of(&open(LOOK)?, file.id)),
+            // It is gone, or was replaced: nobody can read its pages. Or it has no name yet, and gets one.
+            Err(Errno::STALE) => None,
+            Err(Errno::PERM) => return by_path(&root, sent, files, received),
+            Err(errno) => return Err(errno.into()),
+        };
+        changed.push(ChangedFile { data: Data::Written, ..file });
+        mapped.extend(found);
     }
     *files = changed;
     Ok(mapped)
@@ -61,14 +71,29 @@ enum Pages {
     Mapped,
 }
 
-fn let_go(opened: &OwnedFd, file: ChangedFile, sent: &str) -> Result<Pages, Fault> {
-    let is_cut = fstat(opened)?.st_size as u64 > file.size;
-    if file.data == Data::Same && !is_cut {
+/// Whether the data of a file is any other by the change.
+fn may_change(opened: &OwnedFd, file: ChangedFile) -> Result<bool, Errno> {
+    Ok(file.data != Data::Same || is_cut(opened, file)?)
+}
+
+fn is_cut(opened: &OwnedFd, file: ChangedFile) -> Result<bool, Errno> {
+    Ok(fstat(opened)?.st_size as u64 > file.size)
+}
+
+fn let_go(opened: &OwnedFd, file: ChangedFile, sent: &str, received: bool) -> Result<Pages, Fault> {
+    if !may_change(opened, file)? {
         return Ok(Pages::Same);
     }
-    if pages::let_go(opened.as_fd())? {
+    // A store that was waiting for the end of the receive has gone to a page of before.
+    let is_stored_to = received && pages::are_dirty(opened.as_fd())?;
+    let gone = pages::let_go(opened.as_fd())?;
+    if is_stored_to {
+        return Ok(Pages::Mapped);
+    }
+    if gone {
         return Ok(Pages::Gone);
     }
+    let is_cut = is_cut(opened, file)?;
     // Holes that have always been there are told of as well; only for a file that is mapped it matters.
     if file.data == Data::Freed && !is_cut && !is_punched(opened, file, sent)? {
         return Ok(Pages::Same);
@@ -123,6 +148,7 @@ fn by_path(
     root: &OwnedFd,
     sent: &str,
     files: &mut Vec<ChangedFile>,
+    received: bool,
 ) -> Result<Vec<PathBuf>, Fault> {
     let mut wanted: HashMap<u64, ChangedFile> =
         files.iter().map(|file| (file.id.object, *file)).collect();
@@ -152,7 +178,7 @@ fn by_path(
                     if !handles::is(opened.as_fd(), file.id)? {
                         continue;
                     }
-                    match let_go(&opened, *file, sent)? {
+                    match let_go(&opened, *file, sent, received)? {
                         Pages::Same => drop(wanted.remove(&entry.ino())),
                         Pages::Gone => file.data = Data::Written,
                         Pages::Mapped => {

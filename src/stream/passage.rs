@@ -3,6 +3,8 @@
 //! A receive can't end before it has the stream's last record, so whoever feeds it decides when the
 //! content is swapped: the passage holds that record back, and tells by then which files have changed.
 
+use std::collections::HashSet;
+
 use super::rebase::Rebase;
 use super::znode::{Role, Znode};
 use super::{END, FREE, Malformed, OBJECT, RECORD, Record, WRITE};
@@ -13,6 +15,13 @@ use super::{END, FREE, Malformed, OBJECT, RECORD, Record, WRITE};
 pub(crate) struct FileId {
     pub(crate) object: u64,
     pub(crate) generation: u64,
+}
+
+impl FileId {
+    /// With as much of the generation as the kernel compares (`zfs_rezget`, `zfs_fh_to_dentry`).
+    fn as_handles_tell(self) -> Self {
+        Self { generation: self.generation & u64::from(u32::MAX), ..self }
+    }
 }
 
 /// What a stream tells of a file's data.
@@ -42,6 +51,8 @@ pub(crate) struct Changes {
     pub(crate) files: Vec<ChangedFile>,
     /// Directories of which entries were written.
     pub(crate) directories: Vec<FileId>,
+    /// A file that the receiver has as another one, under the same number and generation.
+    pub(crate) taken: Option<FileId>,
 }
 
 /// Takes a stream piece by piece.
@@ -49,6 +60,8 @@ pub(crate) struct Changes {
 pub(crate) struct Passage {
     rebase: Option<Rebase>,
     changes: Changes,
+    /// Files that the receiver has and the sender has not, by number and generation.
+    strangers: HashSet<FileId>,
     /// The directory of which records are being told.
     directory: Option<FileId>,
     /// A record that is not complete yet.
@@ -67,12 +80,20 @@ impl Passage {
         Self {
             rebase,
             changes: Changes::default(),
+            strangers: HashSet::new(),
             directory: None,
             record: Vec::with_capacity(RECORD),
             payload: 0,
             bonus: Vec::new(),
             end: None,
         }
+    }
+
+    /// Has the passage tell when the stream has one of these files: it would become that one, for whoever has it
+    /// open.
+    pub(crate) fn watching(mut self, strangers: &[FileId]) -> Self {
+        self.strangers = strangers.iter().map(|file| file.as_handles_tell()).collect();
+        self
     }
 
     /// Takes the next piece, of any length, and adds to `out` what may go on.
@@ -185,6 +206,9 @@ impl Passage {
 
     fn begin(&mut self, object: u64, znode: Znode) {
         let id = FileId { object, generation: znode.generation };
+        if self.strangers.contains(&id.as_handles_tell()) {
+            self.changes.taken = Some(id);
+        }
         if znode.is_regular() {
             self.changes.files.push(ChangedFile { id, size: znode.size, data: Data::Same });
         } else if znode.is_directory() {
@@ -268,6 +292,24 @@ mod tests {
             }
             let mut passage = Passage::new(None);
             let _ = stream.chunks(piece).try_for_each(|part| passage.feed(part, &mut Vec::new()));
+        }
+    }
+
+    /// The generation is the txg in which a file was made: two file systems of a pool give the same.
+    #[test]
+    fn a_file_that_the_receiver_has_as_another_one_is_told() {
+        let taken = |object: u64, generation: u64| {
+            let stranger = FileId { object, generation };
+            let mut passage = Passage::new(None).watching(&[stranger]);
+            passage.feed(&stream(), &mut Vec::new()).unwrap();
+            passage.at_end().unwrap().1.taken.map(|file| file.object)
+        };
+        assert_eq!(taken(7, 70), Some(7));
+        assert_eq!(taken(7, 70 + (1 << 32)), Some(7));
+        // A directory as well.
+        assert_eq!(taken(8, 80), Some(8));
+        for (object, generation) in [(7, 71), (9, 70), (1, 1)] {
+            assert_eq!(taken(object, generation), None);
         }
     }
 

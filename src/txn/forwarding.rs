@@ -16,6 +16,7 @@ macro_rules! forward_to_kernel {
                 fn snapshots_and_bookmarks(dataset: &DatasetName) -> Vec<String>;
                 fn find_snapshot(parent: &DatasetName, leaf: &str, guid: Guid) -> Option<String>;
                 fn difference(one: &SnapshotName, base: &SnapshotName) -> Difference;
+                fn newcomers(one: &SnapshotName, base: &SnapshotName) -> Vec<FileId>;
                 fn places(dataset: &DatasetName) -> Vec<Place>;
                 fn mount_options(dataset: &DatasetName) -> MountAttrFlags;
                 fn mounts_on(place: &Place) -> Vec<PathBuf>;
@@ -47,7 +48,8 @@ macro_rules! forward_to_kernel {
                 fn let_go_of_pages(
                     dataset: &DatasetName,
                     sent: &str,
-                    changes: &mut Changes
+                    changes: &mut Changes,
+                    received: bool
                 ) -> Vec<PathBuf>;
                 fn write_record(
                     carrier: (&str, Guid),

@@ -13,7 +13,7 @@ use crate::errno::Errno;
 use crate::error::Conflict;
 use crate::name::{DatasetName, SnapshotName};
 use crate::receipt::{Guid, Keeps, Leftover, Progress};
-use crate::stream::passage::Changes;
+use crate::stream::passage::{Changes, FileId};
 use crate::transfer::Route;
 use crate::txn::journal::{Record, State, property};
 use crate::txn::layout::Layout;
@@ -66,6 +66,10 @@ impl Stage {
     /// Takes the snapshot to be sent if the target is as it was; access times alone are told apart by
     /// comparing.
     pub(super) fn stage_change(&mut self) -> Result<(), Stop> {
+        // A snapshot by the name of the one to be taken would be in the way for good.
+        if let Err(fault) = self.clear_workspace(Final::Goes) {
+            return Err(self.stopped(Step::StageChange, fault));
+        }
         for _ in 0..=LOOKS {
             let staged = self.try_to_stage();
             match staged.map_err(|fault| self.stopped(Step::StageChange, fault))? {
@@ -110,6 +114,11 @@ impl Stage {
         let Layout { target, base, .. } = self.order.layout.clone();
         let difference = self.engine.write_back(&target).and_then(|()| {
             let difference = self.take_look(&target, &base)?;
+            let look = snapshot_of(&target, &self.id().look_leaf())?;
+            self.strangers = match difference {
+                Difference::Nothing => Vec::new(),
+                _ => self.engine.newcomers(&look, &base)?,
+            };
             self.see_deletions(difference, step)
         });
         self.difference = difference.map_err(|fault| self.stopped(step, fault))?;
@@ -193,7 +202,8 @@ impl Stage {
         let stale = self.find_changed().and_then(|mut changed| {
             let target = &self.order.layout.target;
             let sent = self.sent(&self.order.layout.workspace)?;
-            let mut stale = self.engine.let_go_of_pages(target, sent.as_str(), &mut changed)?;
+            let mut stale =
+                self.engine.let_go_of_pages(target, sent.as_str(), &mut changed, true)?;
             let before = match self.look {
                 Some(_) => snapshot_of(target, &self.id().look_leaf())?.to_string(),
                 None => self.base_now(),
@@ -299,6 +309,7 @@ impl Stage {
             to: to.as_str(),
             onto: self.look,
             nameless,
+            strangers: &self.strangers,
         };
         let estimate = self.engine.stream_length(route)?;
         let mut watch = |bytes| on_progress.tell(Progress { bytes, estimate });
@@ -333,7 +344,12 @@ impl Stage {
             return Ok(Some(conflict));
         }
         let target = self.order.layout.target.clone();
-        let mapped = self.engine.let_go_of_pages(&target, sent, changes)?.into_iter().next();
+        // Numbers and generations are given out by each file system for itself. Whoever has such a file open
+        // would have the new one, without being asked for a permission (`zfs_rezget`).
+        if let Some(FileId { object, .. }) = changes.taken {
+            return Ok(Some(Conflict::InUse { target, path: format!("object {object}") }));
+        }
+        let mapped = self.engine.let_go_of_pages(&target, sent, changes, false)?.into_iter().next();
         Ok(mapped.map(|path| Conflict::InUse { target, path: path.display().to_string() }))
     }
 

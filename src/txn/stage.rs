@@ -15,7 +15,7 @@ use crate::error::{Conflict, StepError};
 use crate::name::{DatasetName, SnapshotName, TransactionId};
 use crate::owner::Owner;
 use crate::receipt::{Guid, Leftover, Strategy};
-use crate::stream::passage::Changes;
+use crate::stream::passage::{Changes, FileId};
 use crate::txn::in_place::OnProgress;
 use crate::txn::journal::{Record, State, property};
 use crate::txn::layout::Layout;
@@ -106,6 +106,8 @@ pub(crate) struct Stage {
     pub(super) changed: Option<Changes>,
     /// How the target differs from the base by now; what decides what is sent.
     pub(super) difference: Difference,
+    /// Files that others have made in the target since the base.
+    pub(super) strangers: Vec<FileId>,
     /// Files of those that were mapped into memory during the commit.
     pub(crate) stale: Vec<PathBuf>,
     pub(super) on_progress: OnProgress,
@@ -135,6 +137,7 @@ impl Stage {
             root: None,
             changed: None,
             difference: Difference::Nothing,
+            strangers: Vec::new(),
             stale: Vec::new(),
             on_progress: OnProgress::default(),
             fenced: false,
@@ -169,6 +172,7 @@ impl Stage {
             prepared,
             changed,
             difference,
+            strangers,
             stale,
             fenced,
             overridden,
@@ -180,6 +184,7 @@ impl Stage {
         (*changed, *gap, *fenced) = (None, None, false);
         *difference = Difference::Nothing;
         prepared.clear();
+        strangers.clear();
         stale.clear();
         overridden.clear();
         mounted.clear();
@@ -602,6 +607,8 @@ impl Stage {
             return Ok(());
         };
         let name = snapshot_of(&self.order.layout.workspace, leaf)?;
+        // One by this name that others have taken would be in the way for good.
+        self.clear_workspace(Final::Goes)?;
         self.engine.snapshot(&name, None)?;
         self.guids.final_snapshot = Some(self.guid_of(name.as_str())?);
         Ok(())

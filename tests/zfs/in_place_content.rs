@@ -62,7 +62,11 @@ fn all_is_carried(scene: &Scene, parent: &str, options: &[&str]) {
                 scene.pool.sync();
                 assert_ne!(scene.property(&target, "written").0, "0");
             }
-            Stream::Replacing => fs::write(path.join("foreign"), "foreign").unwrap(),
+            Stream::Replacing => {
+                // In another txg: files of one number and one generation are a conflict.
+                scene.pool.sync();
+                fs::write(path.join("foreign"), "foreign").unwrap();
+            }
         }
         let receipt = transaction.commit().unwrap();
         let overridden = stream == Stream::Replacing;

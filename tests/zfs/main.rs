@@ -31,6 +31,7 @@ mod recovery;
 mod resume;
 mod rollback;
 mod sent;
+mod strangers;
 mod support;
 #[path = "../../src/ffi/test_fork.rs"]
 mod test_fork;

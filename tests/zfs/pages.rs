@@ -368,6 +368,8 @@ fn files_are_read_as_new_where_everything_is_replaced_for_one_without_a_name() {
         })
         .collect();
     change(&transaction.path().join("changed"));
+    // In another txg: files of one number and one generation are a conflict.
+    scene.pool.sync();
     let nameless = |_| {
         let mut options = File::options();
         options.read(true).write(true).custom_flags(O_TMPFILE);

@@ -166,6 +166,7 @@ impl Engine for Mortal {
             fn snapshots_and_bookmarks(dataset: &DatasetName) -> Vec<String>;
             fn find_snapshot(parent: &DatasetName, leaf: &str, guid: Guid) -> Option<String>;
             fn difference(one: &SnapshotName, base: &SnapshotName) -> Difference;
+            fn newcomers(one: &SnapshotName, base: &SnapshotName) -> Vec<FileId>;
             fn places(dataset: &DatasetName) -> Vec<Place>;
             fn mount_options(dataset: &DatasetName) -> MountAttrFlags;
             fn mounts_on(place: &Place) -> Vec<PathBuf>;
@@ -278,11 +279,12 @@ impl Engine for Mortal {
         dataset: &DatasetName,
         sent: &str,
         changes: &mut Changes,
+        received: bool,
     ) -> Result<Vec<PathBuf>, Fault> {
         let changes = Mutex::new(changes);
         self.effect("let_go_of_pages", dataset.as_str(), |_| {
             let mut changes = changes.lock().unwrap_or_else(PoisonError::into_inner);
-            self.inner.let_go_of_pages(dataset, sent, &mut changes)
+            self.inner.let_go_of_pages(dataset, sent, &mut changes, received)
         })
     }
 

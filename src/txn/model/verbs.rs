@@ -95,6 +95,10 @@ impl Engine for Memory {
         Ok(names.find(|name| pool.is(name, guid)))
     }
 
+    fn newcomers(&self, _: &SnapshotName, _: &SnapshotName) -> Result<Vec<FileId>, Fault> {
+        Ok(Vec::new())
+    }
+
     fn difference(&self, one: &SnapshotName, base: &SnapshotName) -> Result<Difference, Fault> {
         let pool = self.pool();
         let content = |name: &SnapshotName| pool.snapshot(name.as_str()).map(|s| &s.content);
@@ -202,6 +206,7 @@ impl Engine for Memory {
         _: &DatasetName,
         _: &str,
         _: &mut Changes,
+        _: bool,
     ) -> Result<Vec<PathBuf>, Fault> {
         Ok(Vec::new())
     }

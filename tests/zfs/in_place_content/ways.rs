@@ -141,6 +141,8 @@ fn carried(scene: &Scene, seed: u64, way: Way) -> usize {
             fs::write("/proc/sys/vm/drop_caches", "2").unwrap();
         }
         Way::Replacing => {
+            // In another txg: files of one number and one generation are a conflict.
+            scene.pool.sync();
             (0..5).for_each(|_| foreign_change(&mut random, &path));
             fs::write(path.join("foreign"), "foreign").unwrap();
             // Of what they have written as well.
