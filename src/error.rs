@@ -66,6 +66,10 @@ impl StepError {
                 "run as root; if the dataset is encrypted, target and workspace must have the same \
                  encryption root"
             }
+            Errno::PERM | Errno::ACCES if self.step == Step::SetOwnership => {
+                "run as root, where the owner before and after is known (in a user namespace: mapped); what is \
+                 immutable or append-only has to be released before (`chattr -i`, `chattr -a`)"
+            }
             Errno::PERM | Errno::ACCES => "run as root (CAP_SYS_ADMIN)",
             Errno::ROFS => "the pool or the dataset is read-only: import the pool writable",
             Errno::AGAIN => {

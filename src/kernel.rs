@@ -830,7 +830,7 @@ impl Engine for Kernel {
     }
 
     fn set_ownership(&self, root: BorrowedFd<'_>, ids: &Ids) -> Result<(), Fault> {
-        Ok(ids.apply(root)?)
+        ids.apply(root)
     }
 
     fn prepare_mount(&self, dataset: &DatasetName, place: Place) -> Result<PreparedMount, Fault> {

@@ -1,20 +1,35 @@
 //! Who owns the committed content: users, groups and modes, applied inside the workspace.
 
-use std::collections::VecDeque;
-use std::ffi::OsString;
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::os::unix::ffi::OsStringExt;
-
-use rustix::fs::{AtFlags, Dir, FileType, Gid, Mode, OFlags, Stat, Uid};
-use rustix::io::Errno;
+mod apply;
+mod change;
 
 use crate::error::BeginError;
 
 /// The owner, group and mode that a commit gives to the content. What isn't named stays as it is.
 ///
 /// By default it is about the root directory of the dataset; [`Ownership::whole_tree`] makes it
-/// about everything in it. Symbolic links are never followed, and what is mounted inside is left
-/// alone.
+/// about everything in it. Symbolic links are never followed, also not one that is put in a file's
+/// place meanwhile, and what is mounted inside is left alone.
+///
+/// What is as asked already is not touched: its change time, capabilities and access lists stay, and a
+/// commit in place sends nothing for it.
+///
+/// What another user or group is given
+/// - loses its set-user-ID and set-group-ID bits, unless it is a directory;
+/// - loses its capabilities (capabilities(7)), unless nobody can run or write it afterwards who could not
+///   before. That is so where the owner stays or becomes root, and the group either stays, or has the same
+///   rights to write and execute as all others, and there is no access list.
+///
+/// # Errors
+/// A commit that fails in [`Step::SetOwnership`](crate::Step::SetOwnership) has changed nothing of the
+/// target. [`StepError::detail`](crate::StepError::detail) names the file, by its path in the dataset, with
+/// bytes that are no text as escapes; and says if it is immutable or append-only, which root can't change
+/// either. In the workspace what was done stays done.
+///
+/// # Privileges
+/// `CAP_CHOWN`, `CAP_FOWNER`, `CAP_DAC_READ_SEARCH`, and `CAP_SETFCAP` where capabilities stay. In a user
+/// namespace the owner before and after has to be mapped. Before Linux 6.6 `/proc` has to be mounted, and for
+/// capabilities on any.
 ///
 /// ```
 /// use zfs_txn::Ownership;
@@ -74,13 +89,14 @@ impl Ownership {
     /// The permission bits, such as `0o2775`; bits above `0o7777` are ignored.
     ///
     /// For the whole tree it works as `chmod` does with `X`: a file gets the execute bits only if
-    /// it had one of them, and set-id and sticky bits go to directories alone.
+    /// it had one of them, and set-id and sticky bits go to directories alone. Of a file with an access
+    /// list the bits for the group are the list's mask, as for `chmod`.
     pub fn mode(mut self, mode: u32) -> Self {
         self.mode = Some(mode & 0o7777);
         self
     }
 
-    /// Apply it to everything in the dataset. Costs a visit to each file.
+    /// Apply it to everything in the dataset. Costs a look at each file.
     pub fn whole_tree(mut self) -> Self {
         self.whole_tree = true;
         self
@@ -129,157 +145,9 @@ pub(crate) struct Ids {
     pub(crate) whole_tree: bool,
 }
 
-impl Ids {
-    /// Applies it to the directory `root`.
-    pub(crate) fn apply(&self, root: BorrowedFd<'_>) -> Result<(), Errno> {
-        let stat = rustix::fs::fstat(root)?;
-        if self.whole_tree {
-            self.apply_below(root, stat.st_dev)?;
-        }
-        self.apply_to_opened(root, &stat)
-    }
-
-    /// Visits directories breadth first, each by its path from the root's descriptor, so that a
-    /// deep tree needs no more than two descriptors at a time.
-    fn apply_below(&self, root: BorrowedFd<'_>, device: u64) -> Result<(), Errno> {
-        let mut pending = VecDeque::from([OsString::from(".")]);
-        while let Some(path) = pending.pop_front() {
-            let directory = open_directory(root, &path, device)?;
-            for entry in Dir::read_from(&directory)? {
-                let entry = entry?;
-                let name = entry.file_name();
-                // With snapdir=visible the root lists ZFS's own directory, too.
-                let control = path == "." && name.to_bytes() == b".zfs";
-                if control || matches!(name.to_bytes(), b"." | b"..") {
-                    continue;
-                }
-                let stat = rustix::fs::statat(&directory, name, AtFlags::SYMLINK_NOFOLLOW)?;
-                if stat.st_dev != device {
-                    continue;
-                }
-                self.apply_to_entry(&directory, name, &stat)?;
-                if FileType::from_raw_mode(stat.st_mode) == FileType::Directory {
-                    let mut below = path.clone().into_vec();
-                    below.push(b'/');
-                    below.extend_from_slice(name.to_bytes());
-                    pending.push_back(OsString::from_vec(below));
-                }
-            }
-        }
-        Ok(())
-    }
-
-    fn apply_to_entry(
-        &self,
-        directory: &OwnedFd,
-        name: &std::ffi::CStr,
-        stat: &Stat,
-    ) -> Result<(), Errno> {
-        let (user, group) = self.owner();
-        rustix::fs::chownat(directory, name, user, group, AtFlags::SYMLINK_NOFOLLOW)?;
-        // A link has no mode of its own; fchmodat would follow it.
-        match self.mode_for(stat) {
-            Some(mode) if FileType::from_raw_mode(stat.st_mode) != FileType::Symlink => {
-                rustix::fs::chmodat(directory, name, mode, AtFlags::empty())
-            }
-            _ => Ok(()),
-        }
-    }
-
-    fn apply_to_opened(&self, fd: impl AsFd, stat: &Stat) -> Result<(), Errno> {
-        let (user, group) = self.owner();
-        rustix::fs::fchown(&fd, user, group)?;
-        self.mode_for(stat).map_or(Ok(()), |mode| rustix::fs::fchmod(&fd, mode))
-    }
-
-    fn owner(&self) -> (Option<Uid>, Option<Gid>) {
-        (self.user.map(Uid::from_raw), self.group.map(Gid::from_raw))
-    }
-
-    /// The mode to set; after a change of owner the kernel may have cleared the set-id bits, so
-    /// those of the old mode are set again where no mode was asked for.
-    fn mode_for(&self, stat: &Stat) -> Option<Mode> {
-        let had = stat.st_mode & 0o7777;
-        let directory = FileType::from_raw_mode(stat.st_mode) == FileType::Directory;
-        let bits = match self.mode {
-            Some(mode) if directory => mode,
-            Some(mode) if had & 0o111 != 0 => mode & 0o777,
-            Some(mode) => mode & 0o666,
-            None if had & 0o6000 != 0 => had,
-            None => return None,
-        };
-        Some(Mode::from_raw_mode(bits))
-    }
-}
-
-const DIRECTORY: OFlags =
-    OFlags::RDONLY.union(OFlags::DIRECTORY).union(OFlags::NOFOLLOW).union(OFlags::CLOEXEC);
-
-/// Opens a directory below `root`, refusing links and other file systems on the way.
-fn open_directory(root: BorrowedFd<'_>, path: &OsString, device: u64) -> Result<OwnedFd, Errno> {
-    use rustix::fs::ResolveFlags;
-    let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS | ResolveFlags::NO_XDEV;
-    let directory = rustix::fs::openat2(root, path, DIRECTORY, Mode::empty(), resolve)?;
-    match rustix::fs::fstat(&directory)?.st_dev == device {
-        true => Ok(directory),
-        false => Err(Errno::XDEV),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::fs;
-    use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
-    use std::path::Path;
-
-    fn mode(path: &Path) -> u32 {
-        fs::symlink_metadata(path).unwrap().mode() & 0o7777
-    }
-
-    fn apply(ownership: &Ownership, root: &Path) {
-        let root = rustix::fs::open(root, DIRECTORY, Mode::empty()).unwrap();
-        ownership.resolve().unwrap().apply(root.as_fd()).unwrap();
-    }
-
-    fn own_ids() -> Ownership {
-        let meta = fs::metadata("/proc/self").unwrap();
-        Ownership::new().user(meta.uid()).group(meta.gid())
-    }
-
-    #[test]
-    fn the_root_alone_unless_the_whole_tree_is_asked_for() {
-        let dir = tempfile::tempdir().unwrap();
-        let file = dir.path().join("file");
-        fs::write(&file, "x").unwrap();
-        fs::set_permissions(&file, fs::Permissions::from_mode(0o600)).unwrap();
-        apply(&own_ids().mode(0o2775), dir.path());
-        assert_eq!((mode(dir.path()), mode(&file)), (0o2775, 0o600));
-    }
-
-    #[test]
-    fn a_tree_is_changed_without_following_links_and_files_get_no_new_execute_bit() {
-        let outside = tempfile::tempdir().unwrap();
-        let secret = outside.path().join("secret");
-        fs::write(&secret, "x").unwrap();
-        fs::set_permissions(&secret, fs::Permissions::from_mode(0o600)).unwrap();
-        let dir = tempfile::tempdir().unwrap();
-        let sub = dir.path().join("a/b");
-        fs::create_dir_all(&sub).unwrap();
-        let (data, program) = (sub.join("data"), sub.join("program"));
-        for (path, bits) in [(&data, 0o600), (&program, 0o700)] {
-            fs::write(path, "x").unwrap();
-            fs::set_permissions(path, fs::Permissions::from_mode(bits)).unwrap();
-        }
-        symlink(&secret, dir.path().join("link")).unwrap();
-        symlink(outside.path(), dir.path().join("dirlink")).unwrap();
-        apply(&own_ids().mode(0o2775).whole_tree(), dir.path());
-        assert_eq!(mode(&sub), 0o2775);
-        assert_eq!(mode(&data), 0o664);
-        assert_eq!(mode(&program), 0o775);
-        assert_eq!(mode(&secret), 0o600);
-        assert_ne!(mode(outside.path()), 0o2775);
-    }
 
     #[test]
     fn unknown_names_are_errors_and_known_ones_are_found() {

@@ -7,6 +7,7 @@
 //! - [`handles`]: files by the numbers of their objects;
 //! - [`zvol`]: the dataset behind a block device;
 //! - [`attributes`]: a file's flags and its project;
+//! - [`mode`]: the mode of a file that is open for its path alone;
 //! - [`signals`]: calls that no signal interrupts;
 //! - [`threads`]: threads for long calls, and ones whose descriptors are their own.
 #![allow(unsafe_code, reason = "calls into C; each block names the guarantee that it relies on")]
@@ -24,6 +25,7 @@ mod bindings;
 pub(crate) mod handles;
 pub(crate) mod libzfs;
 pub(crate) mod lzc;
+pub(crate) mod mode;
 pub(crate) mod nvlist;
 pub(crate) mod pages;
 pub(crate) mod signals;

@@ -24,6 +24,7 @@ mod meanwhile;
 mod memory;
 mod mounts;
 mod others;
+mod ownership;
 mod pages;
 mod process;
 mod random;
