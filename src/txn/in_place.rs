@@ -66,8 +66,7 @@ impl Stage {
     /// Takes the snapshot to be sent if the target is as it was; access times alone are told apart by
     /// comparing.
     pub(super) fn stage_change(&mut self) -> Result<(), Stop> {
-        // A snapshot by the name of the one to be taken would be in the way for good.
-        if let Err(fault) = self.clear_workspace(Final::Goes) {
+        if let Err(fault) = self.make_room_for_sent() {
             return Err(self.stopped(Step::StageChange, fault));
         }
         for _ in 0..=LOOKS {
@@ -79,6 +78,15 @@ impl Stage {
             }
         }
         Err(self.stopped(Step::StageChange, Errno::TXTBSY.into()))
+    }
+
+    /// A snapshot that others have taken by the name of the one to be sent would be in the way for good.
+    fn make_room_for_sent(&mut self) -> Result<(), Fault> {
+        let sent = self.sent(&self.order.layout.workspace)?;
+        match self.engine.facts(sent.as_str())? {
+            Some(_) => self.clear_workspace(Final::Goes),
+            None => Ok(()),
+        }
     }
 
     fn try_to_stage(&mut self) -> Result<Staged, Fault> {

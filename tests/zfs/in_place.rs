@@ -183,6 +183,8 @@ fn files_without_a_name_in_the_target_take_none_of_the_new_ones_away() {
             (fs::metadata(file).unwrap().ino(), number)
         })
         .collect();
+    // In another txg: files of one number and one generation are a conflict.
+    scene.pool.sync();
     let nameless = |_| {
         let mut options = File::options();
         let mut file = options.write(true).custom_flags(O_TMPFILE).open(&path).unwrap();
