@@ -366,22 +366,6 @@ unsafe extern "C" {
         arg3: *mut *mut nvlist_t,
     ) -> ::core::ffi::c_int;
     pub fn lzc_bookmark(arg1: *mut nvlist_t, arg2: *mut *mut nvlist_t) -> ::core::ffi::c_int;
-    pub fn lzc_channel_program(
-        arg1: *const ::core::ffi::c_char,
-        arg2: *const ::core::ffi::c_char,
-        arg3: u64,
-        arg4: u64,
-        arg5: *mut nvlist_t,
-        arg6: *mut *mut nvlist_t,
-    ) -> ::core::ffi::c_int;
-    pub fn lzc_channel_program_nosync(
-        arg1: *const ::core::ffi::c_char,
-        arg2: *const ::core::ffi::c_char,
-        arg3: u64,
-        arg4: u64,
-        arg5: *mut nvlist_t,
-        arg6: *mut *mut nvlist_t,
-    ) -> ::core::ffi::c_int;
     pub fn lzc_get_bookmarks(
         arg1: *const ::core::ffi::c_char,
         arg2: *mut nvlist_t,
@@ -431,6 +415,22 @@ unsafe extern "C" {
         arg2: *const ::core::ffi::c_char,
     ) -> ::core::ffi::c_int;
     pub fn lzc_destroy(arg1: *const ::core::ffi::c_char) -> ::core::ffi::c_int;
+    pub fn lzc_channel_program(
+        arg1: *const ::core::ffi::c_char,
+        arg2: *const ::core::ffi::c_char,
+        arg3: u64,
+        arg4: u64,
+        arg5: *mut nvlist_t,
+        arg6: *mut *mut nvlist_t,
+    ) -> ::core::ffi::c_int;
+    pub fn lzc_channel_program_nosync(
+        arg1: *const ::core::ffi::c_char,
+        arg2: *const ::core::ffi::c_char,
+        arg3: u64,
+        arg4: u64,
+        arg5: *mut nvlist_t,
+        arg6: *mut *mut nvlist_t,
+    ) -> ::core::ffi::c_int;
     pub fn lzc_sync(
         arg1: *const ::core::ffi::c_char,
         arg2: *mut nvlist_t,
