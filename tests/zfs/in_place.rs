@@ -345,6 +345,8 @@ fn what_others_have_written_can_be_overwritten_and_is_kept() {
     fs::write(transaction.path().join("file"), "generation 1").unwrap();
     fs::write(transaction.path().join("directory/ours"), vec![2; 300_000]).unwrap();
     fs::hard_link(transaction.path().join("file"), transaction.path().join("link")).unwrap();
+    // In another txg: files of one number and one generation are a conflict.
+    scene.pool.sync();
     // Objects of the same numbers, and some more.
     for number in 0..100 {
         fs::write(path.join(format!("theirs {number}")), vec![number; 3_000]).unwrap();
