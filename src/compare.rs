@@ -17,7 +17,7 @@ use rustix::io::Errno;
 use crate::engine::Difference;
 use crate::ffi::attributes::attributes;
 use crate::ffi::handles;
-use crate::mount;
+use crate::mount::{self, Contexts};
 use crate::stream::difference::{Touched, each_touched};
 use crate::stream::passage::FileId;
 use crate::stream::znode::{Role, Znode};
@@ -88,7 +88,8 @@ impl Found {
 
 /// Compares the snapshot `now` with `then`, of which `stream` is the difference.
 pub(crate) fn difference(stream: impl Read, now: &str, then: &str) -> io::Result<Difference> {
-    let trees = Trees { now: mount::root_of(now)?, then: mount::root_of(then)? };
+    let root_of = |snapshot| mount::root_of(snapshot, &Contexts::new());
+    let trees = Trees { now: root_of(now)?, then: root_of(then)? };
     let mut found = Found::default();
     // Those that could not be opened by their numbers.
     let mut unseen: BTreeMap<u64, Touched> = BTreeMap::new();
@@ -124,7 +125,7 @@ pub(crate) fn difference(stream: impl Read, now: &str, then: &str) -> io::Result
 ///
 /// None where the kernel refuses handles, as in a container.
 pub(crate) fn newcomers(stream: impl Read, then: &str) -> io::Result<Vec<FileId>> {
-    let then = mount::root_of(then)?;
+    let then = mount::root_of(then, &Contexts::new())?;
     let mut found = Vec::new();
     each_touched(stream, |touched| {
         let Role::Znode(znode) = touched.role else { return Ok(ControlFlow::Continue(())) };

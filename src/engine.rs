@@ -411,9 +411,11 @@ pub(crate) struct Private<'a> {
     /// The user who may get there, by the directory above, which is this user's; `None`: the user of
     /// this process alone, to whom all below that directory belongs.
     pub(crate) user: Option<u32>,
+    /// The dataset that the workspace becomes.
+    pub(crate) becomes: Option<&'a DatasetName>,
 }
 
-/// What makes a place unfit for private mounts.
+/// What makes a place unfit for mounts.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Unfit {
     pub(crate) path: PathBuf,
@@ -463,9 +465,20 @@ pub(crate) trait Engine: Send + Sync + fmt::Debug {
     fn mounts_on(&self, place: &Place) -> Result<Vec<PathBuf>, Fault>;
     /// What makes a directory, or one above it, unfit for private mounts; `shared`: others may enter it.
     fn unfit(&self, place: &Path, shared: bool) -> Result<Option<Unfit>, Fault>;
+    /// What keeps `dataset` from being mounted at a path, where its directory is made if it isn't there.
+    fn unmountable(&self, dataset: &DatasetName, path: &Path) -> Result<Option<Unfit>, Fault>;
     /// Whether the path still leads to the workspace whose root or device this is. [`Errno::STALE`] with a
     /// detail where it does, but something is in the directory below.
     fn leads_to(&self, at: &Path, root: BorrowedFd<'_>) -> Result<bool, Fault>;
+    /// Mounts, in whichever mount namespace, on directories or files of `dataset` that are not the same ones in
+    /// the workspace, and mounts of such elsewhere.
+    fn displaced(
+        &self,
+        dataset: &DatasetName,
+        workspace: BorrowedFd<'_>,
+    ) -> Result<Vec<PathBuf>, Fault>;
+    /// Whether the first process has `dataset` mounted; also where that can't be known.
+    fn is_seen_by_first(&self, dataset: &DatasetName) -> Result<bool, Fault>;
     /// Where `dataset`, or a directory in it, is mounted in whichever mount namespace.
     fn mounted_anywhere(&self, dataset: &DatasetName) -> Result<Vec<ElsewhereMount>, Fault>;
 

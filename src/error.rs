@@ -85,6 +85,10 @@ impl StepError {
                 "something depends on it: `zfs list -r -t all` shows children and snapshots, the \
                  property `clones` of its snapshots shows clones"
             }
+            Errno::BUSY if self.step == Step::Promote => {
+                "a snapshot that is sent, mounted or looked into can't pass to another dataset: let the \
+                 `zfs send` come to its end, unmount it, or leave .zfs/snapshot"
+            }
             Errno::BUSY => {
                 "something uses it: close files opened in it, unmount it in other mount namespaces, \
                  and unmount its snapshots under .zfs"
@@ -129,7 +133,7 @@ impl fmt::Display for Left<'_> {
 
 /// Why [`begin`](crate::TransactionBuilder::begin) failed.
 ///
-/// All but [`BeginError::Failed`] are found before anything is changed.
+/// All but [`BeginError::Failed`] and [`BeginError::Unmountable`] are found before anything is changed.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum BeginError {
@@ -229,7 +233,8 @@ pub enum BeginError {
         /// The target.
         target: DatasetName,
     },
-    /// The target has `zoned=on`: it belongs to a container or jail, and this process is not in one.
+    /// The target, or the dataset below which it is to be created, has `zoned=on`: it belongs to a
+    /// container or jail, and this process is not in one.
     #[error("{target} {}", Refusal::Zoned)]
     Zoned {
         /// The target.
@@ -289,6 +294,18 @@ pub enum BeginError {
     Mountpoint {
         /// What was asked for.
         mountpoint: String,
+    },
+    /// The target, or a parent that is to be created for it, could not be mounted: its directory can't be
+    /// made, something is mounted below it, or it isn't empty and `overlay=off`. What had been made by
+    /// then was undone.
+    #[error("{dataset} could not be mounted: {} {reason}", path.display())]
+    Unmountable {
+        /// The dataset.
+        dataset: DatasetName,
+        /// What is in the way: its mount point, or a path above or below that.
+        path: std::path::PathBuf,
+        /// Why; follows the path in a sentence.
+        reason: &'static str,
     },
     /// The builder was given a mount point, but the target exists and keeps the one that it has.
     #[error("{target} exists and keeps its mount point: mountpoint() is for targets to be created")]
@@ -409,6 +426,27 @@ pub enum Conflict {
     MountBelow {
         /// Where it is mounted.
         path: String,
+    },
+    /// In place: something is mounted on a directory or file of the target that is not the same one in the
+    /// workspace, because the change removes, replaces or renames it; or such a directory or file is mounted
+    /// elsewhere. The kernel would take the first away, a child's mount for example, and the other would
+    /// give errors. Unmount it first, or keep the directory or file: write into files rather than
+    /// replacing them.
+    #[error("the change would remove or replace what is mounted at {}: unmount it first", path.display())]
+    Displaced {
+        /// Where something is mounted; of another mount namespace, as a process there sees it.
+        path: std::path::PathBuf,
+    },
+    /// Something has come in the way since begin of what an init transaction is to mount: see
+    /// [`BeginError::Unmountable`].
+    #[error("{dataset} could not be mounted: {} {reason}", path.display())]
+    Unmountable {
+        /// The target, or a parent that was created for it.
+        dataset: DatasetName,
+        /// What is in the way: its mount point, or a path above or below that.
+        path: std::path::PathBuf,
+        /// Why; follows the path in a sentence.
+        reason: &'static str,
     },
     /// A mount of the target has an option that a new mount in its place can't be given.
     #[error("the mount at {path} is {option}, which the new one would not be: unmount it first")]

@@ -1,12 +1,14 @@
 //! The engine on real ZFS: each verb is one call of libzfs_core, libzfs or the mount API, or, where no
 //! channel program can be run, several ([`plain`]).
 
+mod busy;
 mod in_place;
+mod mounts;
 mod pages;
 pub(crate) mod plain;
 
 use std::fmt;
-use std::os::fd::{BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 
@@ -36,6 +38,7 @@ use crate::txn::journal::Fence;
 use crate::txn::plan::GATE_OF_PLAIN_CALLS;
 use crate::volume;
 
+use busy::unmount_automounts;
 use pages::{let_go_of_pages, stale_names};
 use plain::Plain;
 
@@ -451,6 +454,12 @@ impl Engine for Kernel {
         Ok(mount::unfit(place, shared)?)
     }
 
+    fn unmountable(&self, dataset: &DatasetName, path: &Path) -> Result<Option<Unfit>, Fault> {
+        let props = self.libzfs.props(dataset.as_str())?;
+        let overlay = number(props.view(), "overlay").unwrap_or(1) == 1;
+        Ok(mount::unmountable(path, overlay)?)
+    }
+
     fn leads_to(&self, at: &Path, root: BorrowedFd<'_>) -> Result<bool, Fault> {
         if !mount::leads_to(at, root)? {
             return Ok(false);
@@ -460,6 +469,22 @@ impl Engine for Kernel {
             return Err(Fault { errno: Errno::STALE, detail: Some(detail) });
         }
         Ok(true)
+    }
+
+    fn displaced(
+        &self,
+        dataset: &DatasetName,
+        workspace: BorrowedFd<'_>,
+    ) -> Result<Vec<PathBuf>, Fault> {
+        if self.is_volume(dataset)? {
+            return Ok(Vec::new());
+        }
+        let root = mount::root_as_it_is(dataset.as_str(), &self.contexts(dataset)?)?;
+        Ok(mount::displaced(dataset.as_str(), root.as_fd(), workspace)?)
+    }
+
+    fn is_seen_by_first(&self, dataset: &DatasetName) -> Result<bool, Fault> {
+        Ok(mount::is_seen_by_first(dataset.as_str()))
     }
 
     fn mounted_anywhere(&self, dataset: &DatasetName) -> Result<Vec<ElsewhereMount>, Fault> {
@@ -495,8 +520,9 @@ impl Engine for Kernel {
     }
 
     fn promote(&self, promotion: Promotion<'_>) -> Result<Promoted, Fault> {
+        self.unmount_what_moves(promotion)?;
         if let Some(plain) = self.plain(promotion.clone.name.as_str())? {
-            return plain.promote(promotion);
+            return plain.promote(promotion).map_err(|fault| self.naming_busy(promotion, fault));
         }
         let Promotion { clone, head, head_origin, base, since, record, undoes: _ } = promotion;
         let (property, record) = record;
@@ -522,7 +548,8 @@ impl Engine for Kernel {
                 });
                 let names = names.collect::<Vec<_>>().join(", ");
                 let detail = (!names.is_empty()).then(|| format!("in the way: {names}"));
-                Err(Fault { errno: Errno::from_raw(errno as i32), detail })
+                let fault = Fault { errno: Errno::from_raw(errno as i32), detail };
+                Err(self.naming_busy(promotion, fault))
             }
             ("written", _) => Ok(Promoted::Written),
             ("busy", _) => Ok(Promoted::Busy(out.str("snapshot")?.to_owned())),
@@ -565,6 +592,8 @@ impl Engine for Kernel {
             false => self.plain(target.name.as_str())?,
         };
         let call = || -> Result<Concluded, Fault> {
+            let since = predecessor.and_then(|predecessor| predecessor.since);
+            unmount_automounts(&[Some(carrier.0), since.map(|(since, _)| since)])?;
             if let Some(plain) = plain {
                 return plain.conclude(conclusion);
             }
@@ -625,7 +654,8 @@ impl Engine for Kernel {
         if self.is_volume(dataset)? {
             return volume::let_go_of_pages(dataset.as_str()).map_err(no_device);
         }
-        let_go_of_pages(dataset, sent, &mut changes.files, received)
+        let contexts = self.contexts(dataset)?;
+        let_go_of_pages(dataset, &contexts, sent, &mut changes.files, received)
     }
 
     fn stale_names(
@@ -634,7 +664,7 @@ impl Engine for Kernel {
         before: &str,
         directories: &[FileId],
     ) -> Result<Vec<PathBuf>, Fault> {
-        stale_names(dataset, before, directories)
+        stale_names(dataset, &self.contexts(dataset)?, before, directories)
     }
 
     fn write_record(
@@ -669,6 +699,7 @@ impl Engine for Kernel {
     }
 
     fn destroy(&self, name: &str, guid: Guid) -> Result<bool, Fault> {
+        unmount_automounts(&[Some(name)])?;
         match self.plain(name)? {
             Some(plain) => patiently(|| plain.destroy(name, guid), is_busy),
             None => self.destroy_patiently(name, guid, DESTROY, NvList::new),
@@ -773,7 +804,8 @@ impl Engine for Kernel {
             | MountAttrFlags::MOUNT_ATTR_NODEV
             | MountAttrFlags::MOUNT_ATTR_NOEXEC;
         let options = MountAttrFlags::MOUNT_ATTR_RELATIME | (self.mount_options(dataset)? & limits);
-        match mount::detached(dataset.as_str(), options) {
+        let shared = self.shared(dataset, at.becomes)?;
+        match mount::detached(dataset.as_str(), options, &shared) {
             Err(_) if self.is_volume(dataset)? => {
                 let (path, device) = volume::open_by_name(dataset.as_str()).map_err(no_device)?;
                 mount::link_private(&path, at)?;
@@ -803,7 +835,9 @@ impl Engine for Kernel {
             let _ = std::fs::remove_dir(&place.path);
         } else if mount::places(&mount::table()?, dataset.as_str()).is_empty() {
             // Something came in at the last moment.
-            mount::attach(&mount::detached(dataset.as_str(), place.options)?, &place.path)?;
+            let shared = self.shared(dataset, None)?;
+            let mount = mount::detached(dataset.as_str(), place.options, &shared)?;
+            mount::attach(&mount, &place.path)?;
         }
         Ok(())
     }
@@ -815,7 +849,7 @@ impl Engine for Kernel {
     fn write_back(&self, dataset: &DatasetName) -> Result<(), Fault> {
         // A first mount replays the intent log (zfsvfs_setup, zil_replay); a volume's log is replayed
         // before it has a device.
-        match mount::root_of(dataset.as_str()) {
+        match mount::root_of(dataset.as_str(), &self.contexts(dataset)?) {
             Err(_) if self.is_volume(dataset)? => {
                 volume::flush(dataset.as_str()).map_err(no_device)
             }
@@ -826,7 +860,7 @@ impl Engine for Kernel {
     fn renew_deletions(&self, dataset: &DatasetName) -> Result<bool, Fault> {
         let props = self.libzfs.props(dataset.as_str())?;
         let objset = number(props.view(), "objsetid").ok_or(Errno::NOENT)?;
-        in_place::renew_deletions(dataset, objset)
+        in_place::renew_deletions(dataset, &self.contexts(dataset)?, objset)
     }
 
     fn set_ownership(&self, root: BorrowedFd<'_>, ids: &Ids) -> Result<(), Fault> {
@@ -834,7 +868,11 @@ impl Engine for Kernel {
     }
 
     fn prepare_mount(&self, dataset: &DatasetName, place: Place) -> Result<PreparedMount, Fault> {
-        mount::prepare(dataset.as_str(), place)
+        let mut shared = self.shared(dataset, None)?;
+        if place.replaces.is_some() {
+            shared.seen_at = Some(place.path.clone());
+        }
+        mount::prepare(dataset.as_str(), place, &shared)
     }
 
     fn attach(&self, prepared: PreparedMount) -> Result<Attached, Fault> {

@@ -1,7 +1,8 @@
 //! Mounts, through the kernel's mount API: no `mount` command, no libzfs, no `/etc/mtab`.
 //!
 //! The options of a mount are its own (`MOUNT_ATTR_*`): ZFS takes none of them from the dataset's
-//! properties when it is mounted directly, so they are always passed explicitly.
+//! properties when it is mounted directly, so they are always passed explicitly. What all mounts of a
+//! dataset share is in [`filesystem`].
 
 use std::fs;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -17,12 +18,20 @@ use rustix::mount::{
 
 use crate::patience::patiently;
 
+mod automounts;
 mod elsewhere;
+mod filesystem;
+mod inside;
+mod point;
 mod private;
 mod swap;
 mod table;
 
-pub(crate) use elsewhere::everywhere;
+pub(crate) use automounts::{mounted_snapshots, mounts_of_snapshot, unmount_automounts};
+pub(crate) use elsewhere::{everywhere, is_seen_by_first};
+pub(crate) use filesystem::{Contexts, Shared, contexts, has_contexts};
+pub(crate) use inside::displaced;
+pub(crate) use point::{under_name, unmountable};
 pub(crate) use private::{
     attach_private, has_something_below, leads_to, link_private, make_private_place,
     take_away_private, unfit,
@@ -35,10 +44,14 @@ pub(crate) use table::{below, mounted_on, places, table};
 /// Waits a little where the kernel says `EBUSY`: it does so, too, when it takes the dataset for another
 /// one that is received into or unmounted at this moment, and had its objset at the same address
 /// (`zpl_test_super` and what follows it).
-pub(crate) fn detached(dataset: &str, options: MountAttrFlags) -> Result<OwnedFd, Errno> {
+pub(crate) fn detached(
+    dataset: &str,
+    options: MountAttrFlags,
+    shared: &Shared,
+) -> Result<OwnedFd, Errno> {
     // Read-only is an option of the mount alone, so that another mount of the dataset may be
     // writable; but a snapshot can't be mounted in any other way.
-    let new = || new_mount(dataset, options, dataset.contains('@'));
+    let new = || new_mount(dataset, options, shared, dataset.contains('@'));
     patiently(new, |result| matches!(result, Err(Errno::BUSY)))
 }
 
@@ -46,22 +59,25 @@ pub(crate) fn detached(dataset: &str, options: MountAttrFlags) -> Result<OwnedFd
 /// times. The mount goes with the descriptor.
 ///
 /// Where the dataset is mounted, in whichever mount namespace, this is the same file system, with one cache.
-pub(crate) fn root_of(dataset: &str) -> Result<OwnedFd, Errno> {
+pub(crate) fn root_of(dataset: &str, contexts: &Contexts) -> Result<OwnedFd, Errno> {
     // A snapshot can't be mounted in any other way than read-only.
-    root_with(dataset, dataset.contains('@'))
+    root_with(dataset, contexts, dataset.contains('@'))
 }
 
 /// The same, but what is mounted nowhere is mounted read-only: nothing is written to it, such as what comes of
 /// deleting files that are to be deleted (`zfs_unlinked_drain`).
-pub(crate) fn root_as_it_is(dataset: &str) -> Result<OwnedFd, Errno> {
-    root_with(dataset, true)
+pub(crate) fn root_as_it_is(dataset: &str, contexts: &Contexts) -> Result<OwnedFd, Errno> {
+    root_with(dataset, contexts, true)
 }
 
-fn root_with(dataset: &str, read_only: bool) -> Result<OwnedFd, Errno> {
+fn root_with(dataset: &str, contexts: &Contexts, read_only: bool) -> Result<OwnedFd, Errno> {
     let options = MountAttrFlags::MOUNT_ATTR_NOATIME;
-    let mount = || match new_mount(dataset, options, read_only) {
+    let shared = Shared { seen_at: None, contexts: contexts.clone() };
+    let mount = || match new_mount(dataset, options, &shared, read_only) {
         // It is mounted with a file system that is the other way as a whole (`zpl_get_tree`).
-        Err(Errno::BUSY) if !dataset.contains('@') => new_mount(dataset, options, !read_only),
+        Err(Errno::BUSY) if !dataset.contains('@') => {
+            new_mount(dataset, options, &shared, !read_only)
+        }
         mount => mount,
     };
     let mount = patiently(mount, |result| matches!(result, Err(Errno::BUSY)))?;
@@ -69,7 +85,12 @@ fn root_with(dataset: &str, read_only: bool) -> Result<OwnedFd, Errno> {
     openat(mount, ".", OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())
 }
 
-fn new_mount(dataset: &str, options: MountAttrFlags, read_only: bool) -> Result<OwnedFd, Errno> {
+fn new_mount(
+    dataset: &str,
+    options: MountAttrFlags,
+    shared: &Shared,
+    read_only: bool,
+) -> Result<OwnedFd, Errno> {
     let context = fsopen("zfs", FsOpenFlags::FSOPEN_CLOEXEC)?;
     fsconfig_set_string(context.as_fd(), "source", dataset)?;
     if read_only {
@@ -77,6 +98,7 @@ fn new_mount(dataset: &str, options: MountAttrFlags, read_only: bool) -> Result<
     }
     // What `zfs mount` passes: ZFS then accepts a mountpoint property that isn't `legacy`.
     fsconfig_set_flag(context.as_fd(), "zfsutil")?;
+    shared.set(context.as_fd())?;
     fsconfig_create(context.as_fd())?;
     fsmount(context.as_fd(), FsMountFlags::FSMOUNT_CLOEXEC, options)
 }

@@ -80,6 +80,10 @@ pub struct Receipt {
     pub final_snapshot: Option<Snapshot>,
     /// Where the target is mounted now because of this commit.
     pub mounted: Vec<PathBuf>,
+    /// Init: whether nobody but who is in this process's mount namespace sees the target, as the system
+    /// (process 1) is in another one, to which mounts are not passed on. `zfs mount` there, or a boot,
+    /// mounts it for the system.
+    pub mounted_here_alone: bool,
     /// What is read as old after a commit in place ([`Strategy::InPlace`]), below the target's root:
     ///
     /// - Files that were changed in place while a process had them mapped into memory: until none has, reading
@@ -146,6 +150,7 @@ pub struct ElsewhereMount {
 /// | a file that is open | goes on with the old content, which stays until it is closed | has the new content; `EIO` if the file was replaced or deleted |
 /// | a file that is mapped | goes on with the old content | the commit is refused if the file was written into |
 /// | mounts in other mount namespaces | keep the old content | have the new content |
+/// | something mounted on a directory inside | conflict | stays; conflict if the change removes or replaces the directory |
 /// | snapshots that the target got meanwhile | the commit goes over to one in place | stay |
 /// | snapshots that the workspace got meanwhile | are destroyed before, or refuse the commit where they are held or cloned | are destroyed with it |
 /// | somebody has written to the target | conflict, in the txg of the promote | conflict, in the txg of the swap |

@@ -87,6 +87,9 @@ pub struct Finished {
     pub outcome: Outcome,
     /// What could not be removed.
     pub leftovers: Vec<Leftover>,
+    /// What keeps the target, or a parent that was created for it, from being mounted. Nothing else is
+    /// missing: when that is put right, `zfs mount` or a boot mounts it.
+    pub unmounted: Option<StepError>,
 }
 
 /// A transaction that could not be finished. Nothing of its content is lost.

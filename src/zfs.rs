@@ -411,11 +411,11 @@ impl TransactionBuilder<'_> {
         let owner = owner.map_err(|errno| look_failed(self.target.as_str(), errno.into()))?;
         let ids = self.ownership.as_ref().map(Ownership::resolve).transpose()?;
         let entrance = self.entrance()?;
-        self.finish_interrupted()?;
+        self.finish_interrupted(self.target)?;
         let mut facts = self.facts(self.target)?;
         if facts.is_none() {
             // A commit may have renamed it aside since.
-            self.finish_interrupted()?;
+            self.finish_interrupted(self.target)?;
             facts = self.facts(self.target)?;
         }
         let mut order = match facts {
@@ -464,11 +464,11 @@ impl TransactionBuilder<'_> {
         }
     }
 
-    /// Finishes what was interrupted on the target, and refuses one whose names are being swapped.
+    /// Finishes what was interrupted on a target, and refuses one whose names are being swapped.
     /// What else is left of other transactions is in nobody's way.
-    fn finish_interrupted(&self) -> Result<(), BeginError> {
-        let look = |fault| look_failed(self.target.as_str(), fault);
-        let found = self.zfs.cases_of(self.target);
+    fn finish_interrupted(&self, target: &DatasetName) -> Result<(), BeginError> {
+        let look = |fault| look_failed(target.as_str(), fault);
+        let found = self.zfs.cases_of(target);
         let found = found.or_else(|fault| match fault.errno {
             // The pool doesn't exist, which is said in other words.
             Errno::NOENT => Ok(Vec::new()),
@@ -477,7 +477,7 @@ impl TransactionBuilder<'_> {
         let allowed = |name: &DatasetName| self.zfs.check_confinement(name).is_ok();
         for case in found {
             let unfinished = |reason: &str| BeginError::Unfinished {
-                target: self.target.clone(),
+                target: target.clone(),
                 id: case.id,
                 reason: reason.to_owned(),
             };
@@ -494,7 +494,7 @@ impl TransactionBuilder<'_> {
                     format!("process {pid} of another pid namespace is at it")
                 }
                 Condition::Unreadable { reason } => {
-                    if self.facts(self.target)?.is_none() {
+                    if self.facts(target)?.is_none() {
                         return Err(unfinished(&format!("its record can't be used: {reason}")));
                     }
                     continue;
@@ -550,12 +550,12 @@ impl TransactionBuilder<'_> {
         let mut settings = self.settings(&target)?;
         if settings.own(GATE_OF_PLAIN_CALLS).is_some() {
             // It may be the gate of a commit that is not concluded yet.
-            self.finish_interrupted()?;
+            self.finish_interrupted(self.target)?;
             settings = self.settings(&target)?;
         }
         if settings.zoned {
             // Perhaps by a commit that opens the gate at this moment.
-            self.finish_interrupted()?;
+            self.finish_interrupted(self.target)?;
         }
         let leaf = self.final_snapshot.as_deref();
         let taken = self.taken_snapshot(leaf)?;
@@ -654,7 +654,12 @@ impl TransactionBuilder<'_> {
         let (ancestor, missing_parents) = self.nearest_ancestor()?;
         let facts = self.facts(&ancestor)?;
         let facts = facts.ok_or_else(|| BeginError::NoParent { parent: ancestor.clone() })?;
-        let above = self.settings(&ancestor)?;
+        let mut above = self.settings(&ancestor)?;
+        if above.zoned {
+            // Perhaps by a commit of it that opens the gate at this moment.
+            self.finish_interrupted(&ancestor)?;
+            above = self.settings(&ancestor)?;
+        }
         if let Some(refusal) = refusal(&facts, &above, Role::Parent) {
             return Err(refusal.at_begin(ancestor));
         }

@@ -94,6 +94,13 @@ pub(crate) fn is(opened: BorrowedFd<'_>, file: FileId) -> Result<bool, Errno> {
     Ok(found.length == expected.length && found.kind == KIND && same)
 }
 
+/// Whether two open files of one dataset, or of a clone of it, are the same object, and no other that has its
+/// number in another generation.
+pub(crate) fn are_same(one: BorrowedFd<'_>, other: BorrowedFd<'_>) -> Result<bool, Errno> {
+    let (one, other) = (of(one)?, of(other)?);
+    Ok((one.length, one.kind, one.bytes) == (other.length, other.kind, other.bytes))
+}
+
 /// The number of an open file's object. It is the inode's, but for the root of a snapshot.
 pub(crate) fn object_of(opened: BorrowedFd<'_>) -> Result<u64, Errno> {
     let Handle { length, kind, bytes } = of(opened)?;

@@ -7,7 +7,7 @@ use crate::engine::{Fault, InPlaceEnd, Staged, Staging};
 use crate::errno::Errno;
 use crate::ffi::lzc::ProgramMode;
 use crate::ffi::nvlist::{NvList, Value};
-use crate::mount;
+use crate::mount::{self, Contexts};
 use crate::name::DatasetName;
 use crate::patience::patiently;
 
@@ -69,8 +69,12 @@ impl Kernel {
 
 /// Has the list of files that are to be deleted written anew, by making one and deleting it; says whether
 /// it is empty, as far as the kernel counts.
-pub(super) fn renew_deletions(dataset: &DatasetName, objset: u64) -> Result<bool, Fault> {
-    let root = mount::root_of(dataset.as_str())?;
+pub(super) fn renew_deletions(
+    dataset: &DatasetName,
+    contexts: &Contexts,
+    objset: u64,
+) -> Result<bool, Fault> {
+    let root = mount::root_of(dataset.as_str(), contexts)?;
     let flags = OFlags::TMPFILE | OFlags::WRONLY | OFlags::CLOEXEC;
     drop(openat(&root, ".", flags, Mode::RUSR)?);
     let path = format!("/proc/spl/kstat/zfs/{}/objset-{objset:#x}", dataset.pool());

@@ -12,7 +12,7 @@ use rustix::io::Errno;
 use crate::compare::{CONTROL_DIRECTORY, entries};
 use crate::engine::Fault;
 use crate::ffi::{handles, pages};
-use crate::mount;
+use crate::mount::{self, Contexts};
 use crate::name::DatasetName;
 use crate::patience::patiently;
 use crate::stream::passage::{ChangedFile, Data, FileId};
@@ -27,6 +27,7 @@ const LOOK: OFlags = OFlags::PATH.union(OFlags::NOFOLLOW);
 /// list those whose data changes by what is in the snapshot `sent`.
 pub(super) fn let_go_of_pages(
     dataset: &DatasetName,
+    contexts: &Contexts,
     sent: &str,
     files: &mut Vec<ChangedFile>,
     received: bool,
@@ -34,7 +35,7 @@ pub(super) fn let_go_of_pages(
     if files.is_empty() {
         return Ok(Vec::new());
     }
-    let root = mount::root_as_it_is(dataset.as_str())?;
+    let root = mount::root_as_it_is(dataset.as_str(), contexts)?;
     let (mut changed, mut mapped) = (Vec::new(), Vec::new());
     for &file in files.iter() {
         let open = |flags| handles::open(root.as_fd(), file.id, flags);
@@ -103,7 +104,7 @@ fn let_go(opened: &OwnedFd, file: ChangedFile, sent: &str, received: bool) -> Re
 
 /// Whether a file has data where it is to have none.
 fn is_punched(opened: &OwnedFd, file: ChangedFile, sent: &str) -> Result<bool, Fault> {
-    let sent = mount::root_of(sent)?;
+    let sent = mount::root_of(sent, &Contexts::new())?;
     let new = match handles::open(sent.as_fd(), file.id, READ) {
         Ok(new) => new,
         // Nothing can be said of it.
@@ -202,6 +203,7 @@ fn by_path(
 /// For whom the kernel refuses handles, none is found.
 pub(super) fn stale_names(
     dataset: &DatasetName,
+    contexts: &Contexts,
     before: &str,
     directories: &[FileId],
 ) -> Result<Vec<PathBuf>, Fault> {
@@ -209,7 +211,10 @@ pub(super) fn stale_names(
     if directories.is_empty() {
         return Ok(stale);
     }
-    let (root, then) = (mount::root_as_it_is(dataset.as_str())?, mount::root_of(before)?);
+    let (root, then) = (
+        mount::root_as_it_is(dataset.as_str(), contexts)?,
+        mount::root_of(before, &Contexts::new())?,
+    );
     let mut suspects = Vec::new();
     for &directory in directories {
         let open = |root: &OwnedFd| handles::open(root.as_fd(), directory, DIRECTORY);

@@ -8,7 +8,7 @@ use rustix::io::Errno;
 use rustix::process::getpid;
 
 use super::errno_of;
-use super::table::of_process;
+use super::table::{MountEntry, of_process};
 use crate::receipt::ElsewhereMount;
 
 /// How many mount namespaces are looked at.
@@ -18,8 +18,24 @@ const MOST_NAMESPACES: usize = 4096;
 ///
 /// What this process may not read, or what ends meanwhile, is left out.
 pub(crate) fn everywhere(dataset: &str) -> Result<Vec<ElsewhereMount>, Errno> {
+    let mut found = Vec::new();
+    for (pid, table) in tables()? {
+        let mounts = table.into_iter().filter(|mount| mount.is_of(dataset));
+        found.extend(mounts.map(|mount| ElsewhereMount { pid, path: mount.path }));
+    }
+    Ok(found)
+}
+
+/// Whether the first process, and so the system but for namespaces of their own, has `dataset` mounted. Where
+/// that can't be seen, it counts as if it had.
+pub(crate) fn is_seen_by_first(dataset: &str) -> bool {
+    of_process("1").map_or(true, |table| table.iter().any(|mount| mount.is_of(dataset)))
+}
+
+/// The mount table of each mount namespace that a process is in, and one such process; this one's first.
+pub(super) fn tables() -> Result<Vec<(u32, Vec<MountEntry>)>, Errno> {
     let own = getpid().as_raw_nonzero().get().unsigned_abs();
-    let mut found = of_this_process(dataset, own)?;
+    let mut tables = vec![(own, of_process("thread-self")?)];
     let mut seen = HashSet::from([namespace(Path::new("/proc/thread-self"))]);
     for process in processes()? {
         if seen.len() > MOST_NAMESPACES {
@@ -28,20 +44,10 @@ pub(crate) fn everywhere(dataset: &str) -> Result<Vec<ElsewhereMount>, Errno> {
         let directory = format!("/proc/{process}");
         let namespace = namespace(Path::new(&directory));
         if namespace.is_some() && seen.insert(namespace) {
-            found.extend(mounts(&process.to_string(), process, dataset).unwrap_or_default());
+            tables.extend(of_process(&process.to_string()).map(|table| (process, table)));
         }
     }
-    Ok(found)
-}
-
-fn of_this_process(dataset: &str, pid: u32) -> Result<Vec<ElsewhereMount>, Errno> {
-    mounts("thread-self", pid, dataset)
-}
-
-fn mounts(process: &str, pid: u32, dataset: &str) -> Result<Vec<ElsewhereMount>, Errno> {
-    let table = of_process(process)?;
-    let mounts = table.into_iter().filter(|mount| mount.is_of(dataset));
-    Ok(mounts.map(|mount| ElsewhereMount { pid, path: mount.path }).collect())
+    Ok(tables)
 }
 
 /// What tells a process's mount namespace from others: `mnt:[NUMBER]`.

@@ -417,7 +417,7 @@ mod tests {
         fs::create_dir(&other).unwrap();
         fs::write(other.join("file"), "x").unwrap();
         set_mode(&top, 0o700);
-        let private = Private { path: &at, user: None };
+        let private = Private { path: &at, user: None, becomes: None };
         let left = || take_away_private(private, None).unwrap().map(|left| (left.name, left.keeps));
         let stays = || Some((at.display().to_string(), Keeps::Changes));
         assert_eq!(left(), stays());

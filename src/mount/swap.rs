@@ -16,11 +16,15 @@ use rustix::mount::{
 };
 
 use super::table::{MountEntry, by_id};
-use super::{attach, below, detach, make_mount_point, mounted_on, table};
+use super::{Shared, attach, below, detach, make_mount_point, mounted_on, table};
 use crate::engine::{Attached, Fault, Place, PreparedMount, Tie};
 
 /// Makes the mount of `dataset` that is to be at `place`, attached nowhere yet.
-pub(crate) fn prepare(dataset: &str, place: Place) -> Result<PreparedMount, Fault> {
+pub(crate) fn prepare(
+    dataset: &str,
+    place: Place,
+    shared: &Shared,
+) -> Result<PreparedMount, Fault> {
     let path = place.path.display();
     let fault = |errno: Errno, detail| Fault { errno: errno.into(), detail: Some(detail) };
     if let Some(what) = &place.uncarried {
@@ -40,7 +44,7 @@ pub(crate) fn prepare(dataset: &str, place: Place) -> Result<PreparedMount, Faul
             Err(errno) => return Err(errno.into()),
         },
     };
-    let mount = super::detached(dataset, place.options)?;
+    let mount = super::detached(dataset, place.options, shared)?;
     Ok(PreparedMount { place, mount, _old: old })
 }
 

@@ -28,7 +28,10 @@ macro_rules! forward_to_kernel {
                     directories: &[FileId]
                 ) -> Vec<PathBuf>;
                 fn unfit(place: &Path, shared: bool) -> Option<Unfit>;
+                fn unmountable(dataset: &DatasetName, path: &Path) -> Option<Unfit>;
                 fn leads_to(at: &Path, root: BorrowedFd<'_>) -> bool;
+                fn displaced(dataset: &DatasetName, workspace: BorrowedFd<'_>) -> Vec<PathBuf>;
+                fn is_seen_by_first(dataset: &DatasetName) -> bool;
                 fn mounted_anywhere(dataset: &DatasetName) -> Vec<ElsewhereMount>;
             }
             effects {

@@ -9,6 +9,7 @@ mod go_over;
 mod in_place;
 pub(crate) mod journal;
 pub(crate) mod layout;
+mod mount_points;
 mod others;
 mod outcome;
 pub(crate) mod plan;
@@ -34,7 +35,7 @@ pub use plan::{Kind, Step};
 
 use crate::engine::Engine;
 use crate::errno::Errno;
-use crate::error::{BeginError, CommitError, DetachError, RollbackError, StepError};
+use crate::error::{BeginError, CommitError, Conflict, DetachError, RollbackError, StepError};
 use crate::name::{DatasetName, TransactionId};
 use crate::owner::Lease;
 use crate::patience::Budget;
@@ -90,6 +91,14 @@ impl Transaction {
             Err(stop) => {
                 let errors = stage.undo(&done);
                 stage.record_rollback(&errors);
+                let stop = match stop {
+                    Stop::Conflict(Conflict::Unmountable { dataset, path, reason })
+                        if errors.is_empty() =>
+                    {
+                        return Err(BeginError::Unmountable { dataset, path, reason });
+                    }
+                    stop => stop,
+                };
                 let error = stop.into_error();
                 let mut left = leftovers(&mut stage, &errors);
                 left.extend(stage.doubtful(&error));
@@ -276,6 +285,7 @@ impl Transaction {
             errors.extend(self.stage.finish(Step::ParkPredecessor).err());
         }
         let mounted_elsewhere = self.stage.mounted_elsewhere();
+        let mounted_here_alone = self.stage.is_mounted_here_alone();
         let (overridden, leftovers) =
             (std::mem::take(&mut self.stage.overridden), std::mem::take(&mut self.stage.kept));
         let order = &self.stage.order;
@@ -290,6 +300,7 @@ impl Transaction {
             mounted: std::mem::take(&mut self.stage.mounted),
             stale: std::mem::take(&mut self.stage.stale),
             gap: self.stage.gap,
+            mounted_here_alone,
             mounted_elsewhere,
             workspace_snapshots: std::mem::take(&mut self.stage.workspace_snapshots),
             overridden,

@@ -2,6 +2,7 @@
 
 mod cut_short;
 mod meanwhile;
+mod mount_points;
 
 use std::collections::VecDeque;
 use std::fmt;
@@ -494,7 +495,7 @@ fn a_write_that_slips_in_just_before_the_destroy_is_kept() {
     // In a directory that is made for it, where nobody else gets.
     let look = scene.pool.directory().join("place/look");
     let name: DatasetName = kept.name.parse().unwrap();
-    let at = Private { path: &look, user: None };
+    let at = Private { path: &look, user: None, becomes: None };
     let root = scene.engine.kernel.mount_private(&name, at).unwrap();
     assert_eq!(fs::read_to_string(look.join("file")).unwrap(), "old and more");
     scene.engine.kernel.unmount_private(at, Some(root.as_fd())).unwrap();

@@ -39,7 +39,9 @@ impl Stage {
         let conflict = match self.order.is_in_place() {
             // Its other settings, its snapshots and children stay; what was written is found when the
             // change is staged.
-            true => self.or_replaced(self.look_anew(&target).map(Result::err)),
+            true => self.or_replaced(self.look_anew(&target).map(Result::err)).and_then(|found| {
+                Ok(found.or(self.displaced()?.map(|path| Conflict::Displaced { path })))
+            }),
             false => self.conflict(&target, base.as_str()),
         };
         match conflict.map_err(|fault| fail(self, fault))? {

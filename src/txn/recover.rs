@@ -141,12 +141,19 @@ impl Case {
             Aftermath::Stuck(reason) => return Err(self.unfinished(reason.to_owned(), None)),
         };
         tracing::info!(id = %self.id, target = %survey.stage.order.layout.target, ?outcome, "recover");
+        let mut unmounted = None;
         let unpinned = survey.is_between_unpinned();
         survey.unmount_stray_predecessor().map_err(fault)?;
         match outcome {
             Outcome::RolledBack => survey.unmount_strays().map_err(fault)?,
             Outcome::Committed | Outcome::Swept => {
-                survey.drop_look().and_then(|()| survey.adopt_mounts()).map_err(fault)?;
+                survey.drop_look().map_err(fault)?;
+                match survey.adopt_mounts() {
+                    Err(failed) if survey.sighting.kind == Kind::Init => {
+                        unmounted = Some(survey.stage.error(Step::PrepareMounts, failed));
+                    }
+                    adopted => adopted.map_err(fault)?,
+                }
                 survey.replay_predecessor().map_err(fault)?;
                 if outcome == Outcome::Swept {
                     survey.park_predecessor().map_err(fault)?;
@@ -154,12 +161,18 @@ impl Case {
             }
         }
         let stage = &mut survey.stage;
+        // Nothing of the old content is seen in their stead, and what is missing may be so for good.
+        let fresh = stage.prepared.iter().all(|(_, mount)| mount.place.replaces.is_none());
         let mut leftovers = Vec::new();
         for step in steps {
             let Err(error) = stage.finish(step) else { continue };
             // A parent that others use by now is theirs.
             match (step, stage.leftover(&error)) {
                 // The content is there; what can't be found out is which of it is read as old.
+                (Step::SwapMounts, _) if fresh => {
+                    tracing::warn!(%error, "the target is not mounted");
+                    unmounted = Some(error);
+                }
                 (Step::LetGoOfPages, _) => tracing::warn!(%error, "cached pages may be left"),
                 (Step::DestroyParent(_), Some(leftover)) => leftovers.push(leftover),
                 _ => return Err(self.unfinished(error.to_string(), Some(error))),
@@ -175,7 +188,7 @@ impl Case {
         }
         leftovers.append(&mut stage.kept);
         let target = stage.order.layout.target.clone();
-        Ok(Finished { id: self.id, target, outcome, leftovers })
+        Ok(Finished { id: self.id, target, outcome, leftovers, unmounted })
     }
 
     /// The target's name by now: the datasets above may have been renamed, and the record with them.

@@ -77,7 +77,8 @@ impl Order {
 
     pub(super) fn private(&self) -> Private<'_> {
         let user = self.record.entrance.as_ref().map(|entrance| entrance.user);
-        Private { path: &self.private_path, user }
+        let becomes = (!self.is_in_place()).then_some(&self.layout.target);
+        Private { path: &self.private_path, user, becomes }
     }
 
     /// The last part of the name of the snapshot that the commit takes in the workspace.
@@ -318,9 +319,13 @@ impl Stage {
                 }),
                 None => Ok(()),
             },
-            Step::CreateWorkspace => engine
-                .create(&layout.workspace, &order.properties)
-                .and_then(|()| self.record_workspace()),
+            Step::CreateWorkspace => {
+                let created = engine.create(&layout.workspace, &order.properties);
+                match created.and_then(|()| self.record_workspace()) {
+                    Ok(()) => return self.check_mount_points(step),
+                    failed => failed,
+                }
+            }
             Step::TakeBase => {
                 let (name, record) = (property(order.record.id), order.record.encode());
                 let record = Some((name.as_str(), record.as_str()));
@@ -395,7 +400,7 @@ impl Stage {
     }
 
     /// The root of the workspace.
-    fn root(&self) -> Result<BorrowedFd<'_>, Fault> {
+    pub(super) fn root(&self) -> Result<BorrowedFd<'_>, Fault> {
         Ok(self.root.as_ref().ok_or(Errno::BADF)?.as_fd())
     }
 
@@ -619,8 +624,9 @@ impl Stage {
         let layout = &self.order.layout;
         let fail = |fault| Stop::Failed(self.error(Step::PrepareMounts, fault));
         let mut prepared = Vec::new();
+        self.check_mount_points(Step::PrepareMounts)?;
         for dataset in &self.order.new_mounts {
-            let now = if *dataset == layout.target { &layout.workspace } else { dataset };
+            let now = self.name_now(dataset);
             let options = self.engine.mount_options(now).map_err(fail)?;
             let place = Place::new(None, PathBuf::new(), options);
             let mount = self.engine.prepare_mount(now, place).map_err(fail)?;
@@ -657,6 +663,11 @@ impl Stage {
                 match self.engine.facts(dataset.as_str()) {
                     Ok(Some(facts)) if facts.mountpoint.starts_with('/') => {
                         prepared.place.path = facts.mountpoint.into();
+                        let path = &prepared.place.path;
+                        if let Err(fault) = self.refuse_unmountable(&dataset, path) {
+                            first = first.and(Err(fault));
+                            continue;
+                        }
                     }
                     Ok(_) => continue,
                     Err(fault) => {

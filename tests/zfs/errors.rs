@@ -7,7 +7,9 @@ use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::process::Command;
 
-use zfs_txn::{BeginError, CommitError, DatasetName, Errno, OpenError, Step, Zfs};
+use zfs_txn::{
+    BeginError, CommitError, Conflict, DatasetName, Errno, OpenError, Refusal, Step, Zfs,
+};
 
 use crate::support::{Identity, Scene, State, again, assert_passed};
 
@@ -145,6 +147,36 @@ fn a_target_that_belongs_to_a_zone_is_refused() {
     let target = scene.dataset("t", &["-o", "zoned=on"]);
     let error = scene.zfs.transaction(&target).begin().unwrap_err();
     assert!(matches!(error, BeginError::Zoned { .. }), "{error}");
+    scene.end();
+}
+
+/// A container chooses its mount points, and the host would mount there.
+#[test]
+fn a_target_to_be_created_in_a_zone_is_refused() {
+    let scene = Scene::new();
+    let host = scene.pool.directory().join("of-the-host");
+    fs::create_dir(&host).unwrap();
+    let mountpoint = format!("mountpoint={}", host.display());
+    let given = ["-o", "canmount=noauto", "-o", &mountpoint, "-o", "zoned=on"];
+    let container = scene.dataset("container", &given);
+    let before = State::of(&scene, Identity::Kept);
+    for new in ["container/t", "container/parent/t"] {
+        let new = scene.name(new);
+        let error = scene.zfs.transaction(&new).create_parents().begin().unwrap_err();
+        let BeginError::Zoned { target } = &error else { panic!("{error}") };
+        assert_eq!(*target, container);
+    }
+    before.assert_same(&State::of(&scene, Identity::Kept));
+
+    // Given to a container since begin.
+    let later = scene.dataset("later", &["-o", "canmount=noauto", "-o", &mountpoint]);
+    let transaction = scene.begin(&scene.name("later/t"));
+    scene.pool.zfs(&["set", "zoned=on", later.as_str()]);
+    let error = transaction.commit().unwrap_err();
+    let CommitError::Conflict { conflict, transaction } = error else { panic!("{error}") };
+    assert_eq!(conflict, Conflict::Refused { target: later, refusal: Refusal::Zoned });
+    transaction.rollback().unwrap();
+    assert!(fs::read_dir(&host).unwrap().next().is_none());
     scene.end();
 }
 

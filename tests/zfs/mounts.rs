@@ -1,6 +1,9 @@
 //! Mount points: inherited, local, legacy, none; options; what is mounted below; boots.
 
+mod automounts;
+mod displaced;
 mod elsewhere;
+mod points;
 mod swap;
 
 use std::fs;

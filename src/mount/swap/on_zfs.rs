@@ -31,7 +31,7 @@ impl Scene {
     }
 
     fn prepare(&self, place: Place) -> PreparedMount {
-        prepare(&self.pool.dataset("new"), place).unwrap()
+        prepare(&self.pool.dataset("new"), place, &Shared::default()).unwrap()
     }
 
     fn read(&self) -> String {
@@ -53,7 +53,8 @@ fn a_swap_that_was_interrupted_between_its_calls_is_taken_up() {
     let scene = Scene::new();
     let place = scene.place();
     // The options are looked at as well: it may have been prepared for another place.
-    let other = detached(&scene.pool.dataset("new"), MountAttrFlags::empty()).unwrap();
+    let other =
+        detached(&scene.pool.dataset("new"), MountAttrFlags::empty(), &Shared::default()).unwrap();
     put_beneath(&other, &scene.path).unwrap();
     assert_eq!((scene.read().as_str(), scene.layers()), ("old", 2));
     let prepared = scene.prepare(place.clone());

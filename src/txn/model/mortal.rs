@@ -174,7 +174,10 @@ impl Engine for Mortal {
             fn changes(snapshot: &str, from: Option<&str>) -> Changes;
             fn stale_names(dataset: &DatasetName, before: &str, directories: &[FileId]) -> Vec<PathBuf>;
             fn unfit(place: &Path, shared: bool) -> Option<Unfit>;
+            fn unmountable(dataset: &DatasetName, path: &Path) -> Option<Unfit>;
             fn leads_to(at: &Path, root: BorrowedFd<'_>) -> bool;
+            fn displaced(dataset: &DatasetName, workspace: BorrowedFd<'_>) -> Vec<PathBuf>;
+            fn is_seen_by_first(dataset: &DatasetName) -> bool;
             fn mounted_anywhere(dataset: &DatasetName) -> Vec<ElsewhereMount>;
         }
         effects {

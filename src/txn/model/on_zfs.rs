@@ -68,7 +68,9 @@ impl Home {
     }
 
     fn mount(&self, dataset: &str, path: &Path) {
-        let mount = mount::detached(dataset, MountAttrFlags::MOUNT_ATTR_RELATIME).unwrap();
+        let mount =
+            mount::detached(dataset, MountAttrFlags::MOUNT_ATTR_RELATIME, &Default::default())
+                .unwrap();
         mount::make_mount_point(path).unwrap();
         mount::attach(&mount, path).unwrap();
     }
@@ -97,7 +99,8 @@ impl Home {
     /// What is in a dataset or snapshot, mounted or not.
     fn content(&self, name: &str) -> Content {
         use std::os::fd::AsRawFd;
-        let mount = mount::detached(name, MountAttrFlags::MOUNT_ATTR_RDONLY).unwrap();
+        let mount =
+            mount::detached(name, MountAttrFlags::MOUNT_ATTR_RDONLY, &Default::default()).unwrap();
         read(Path::new(&format!("/proc/self/fd/{}", mount.as_raw_fd())))
     }
 }

@@ -128,6 +128,14 @@ impl Engine for Memory {
     }
 
     // There is one mount namespace here, and nothing but whole datasets is mounted.
+    fn displaced(&self, _: &DatasetName, _: BorrowedFd<'_>) -> Result<Vec<PathBuf>, Fault> {
+        Ok(Vec::new())
+    }
+
+    fn is_seen_by_first(&self, _: &DatasetName) -> Result<bool, Fault> {
+        Ok(true)
+    }
+
     fn mounted_anywhere(&self, _: &DatasetName) -> Result<Vec<ElsewhereMount>, Fault> {
         Ok(Vec::new())
     }
@@ -362,6 +370,10 @@ impl Engine for Memory {
     }
 
     fn unfit(&self, _: &Path, _: bool) -> Result<Option<Unfit>, Fault> {
+        Ok(None)
+    }
+
+    fn unmountable(&self, _: &DatasetName, _: &Path) -> Result<Option<Unfit>, Fault> {
         Ok(None)
     }
 

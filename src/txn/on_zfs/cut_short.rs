@@ -124,7 +124,7 @@ fn what_was_synced_to_the_old_content_before_a_power_cut_is_kept_by_recovery() {
     assert_eq!(scene.content(&target).as_deref(), Some("new"));
     // In a directory that is made for it, where nobody else gets.
     let look = scene.pool.directory().join("place/look");
-    let (kernel, at) = (&scene.engine.kernel, Private { path: &look, user: None });
+    let (kernel, at) = (&scene.engine.kernel, Private { path: &look, user: None, becomes: None });
     let root = kernel.mount_private(&predecessor.parse().unwrap(), at).unwrap();
     assert_eq!(fs::read_to_string(look.join("file")).unwrap(), "old, first, second");
     kernel.unmount_private(at, Some(root.as_fd())).unwrap();
