@@ -1,6 +1,7 @@
 //! The verbs that a transaction needs of ZFS. Each one that changes something is one durable effect, where
 //! channel programs can be run.
 
+use std::ffi::{OsStr, OsString};
 use std::fmt;
 use std::ops::ControlFlow;
 use std::os::fd::{BorrowedFd, OwnedFd};
@@ -38,8 +39,9 @@ pub(crate) struct Facts {
     /// The snapshot that it is a clone of.
     pub(crate) origin: Option<Guid>,
     pub(crate) children: u64,
-    /// The mount point that applies to it, inherited or not; empty for what has none.
-    pub(crate) mountpoint: String,
+    /// The mount point that applies to it, inherited or not: an absolute path, `none` or `legacy`; empty
+    /// for what has none.
+    pub(crate) mountpoint: PathBuf,
 }
 
 /// A dataset by the name that it should have and by its guid.
@@ -204,19 +206,33 @@ pub(crate) enum Scope<'a> {
 /// A user property of this crate, as it was found.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Entry {
+    /// What of the name is not UTF-8 is replaced: such a name can't be parsed.
     pub(crate) carrier: String,
     pub(crate) guid: Guid,
     pub(crate) property: String,
-    pub(crate) value: String,
+    pub(crate) value: OsString,
     /// Whether it was set here; false: a receive brought it.
     pub(crate) local: bool,
 }
 
-/// A property's value as the kernel stores it: numbers and choices as numbers.
-#[derive(Debug, Clone, PartialEq, Eq)]
+/// A property's value as the kernel stores it: numbers and choices as numbers, and text as bytes.
+#[derive(Clone, PartialEq, Eq)]
 pub(crate) enum PropertyValue {
     Number(u64),
-    Text(String),
+    Text(OsString),
+}
+
+impl fmt::Debug for PropertyValue {
+    /// Fingerprints on disk are made of this: two values never look the same, and UTF-8 looks as a `str`.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Number(number) => f.debug_tuple("Number").field(number).finish(),
+            Self::Text(text) => match text.to_str() {
+                Some(utf8) => f.debug_tuple("Text").field(&utf8).finish(),
+                None => f.debug_tuple("Text").field(text).finish(),
+            },
+        }
+    }
 }
 
 /// The settings of a dataset.
@@ -240,7 +256,7 @@ pub(crate) struct Settings {
     /// Whether it belongs to a container (`zoned=on`, inherited or not), and not to this process's.
     pub(crate) zoned: bool,
     /// The path at which a boot mounts it, without an alternate root of the pool.
-    pub(crate) claim: Option<String>,
+    pub(crate) claim: Option<PathBuf>,
     /// Properties that apply, inherited or not, by which a tool knows which of its snapshots to take.
     pub(crate) named_for_tools: Vec<String>,
     /// The permissions delegated on the dataset itself, packed; `None` where there are none.
@@ -272,7 +288,7 @@ impl Settings {
     }
 
     /// Takes out a mountpoint that is there only as long as names are swapped.
-    pub(crate) fn without_pin(mut self, pin: Option<&str>) -> Self {
+    pub(crate) fn without_pin(mut self, pin: Option<&OsStr>) -> Self {
         self.own.retain(|(name, value)| {
             name != "mountpoint" || pin.is_none_or(|pin| *value != PropertyValue::Text(pin.into()))
         });
@@ -307,7 +323,7 @@ impl Settings {
         let number = |(name, value): (&str, u64)| (name.to_owned(), PropertyValue::Number(value));
         // Whoever sets the mount point of a dataset above mounts anew, in public, what inherits it and
         // is mounted (`changelist_postfix`).
-        let nowhere = ("mountpoint".to_owned(), PropertyValue::Text("none".to_owned()));
+        let nowhere = ("mountpoint".to_owned(), PropertyValue::Text("none".into()));
         own.cloned().chain(fixed.map(number)).chain((!volume).then_some(nowhere)).collect()
     }
 
@@ -533,7 +549,7 @@ pub(crate) trait Engine: Send + Sync + fmt::Debug {
     fn destroy_bookmarks(&self, names: &[String]) -> Result<(), Fault>;
     /// Clears properties of its own.
     fn inherit(&self, name: &DatasetName, guid: Guid, properties: &[&str]) -> Result<(), Fault>;
-    fn set_mountpoint(&self, name: &DatasetName, value: &str) -> Result<(), Fault>;
+    fn set_mountpoint(&self, name: &DatasetName, value: &OsStr) -> Result<(), Fault>;
     /// Has writes to a dataset refused, also those through files that are open.
     fn fence(&self, name: &DatasetName) -> Result<(), Fault>;
     /// Allows them again, and puts `readonly` back.
@@ -593,4 +609,24 @@ pub(crate) trait Engine: Send + Sync + fmt::Debug {
     /// Attaches a prepared mount at its place, in exchange for the mount that is there; a mount that
     /// is gone by now is not replaced.
     fn attach(&self, prepared: PreparedMount) -> Result<Attached, Fault>;
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::os::unix::ffi::OsStrExt;
+
+    #[test]
+    fn a_fingerprint_tells_bytes_apart_and_is_the_same_as_ever_for_utf8() {
+        let with = |value: &[u8]| {
+            let value = PropertyValue::Text(OsStr::from_bytes(value).to_owned());
+            Settings { own: vec![("a:b".to_owned(), value)], ..Settings::plain() }
+        };
+        let utf8 = fingerprint(br#"[("a:b", Text("it's \"\u{1}\" \\xfc"))] None"#);
+        assert_eq!(with(b"it's \"\x01\" \\xfc").fingerprint(), utf8);
+        let values = [&b"\xfc"[..], b"\xfd", b"\\xFC", b"\\xfc", "\u{fffd}".as_bytes()];
+        let prints: std::collections::HashSet<u64> =
+            values.iter().map(|value| with(value).fingerprint()).collect();
+        assert_eq!(prints.len(), values.len());
+    }
 }

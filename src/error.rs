@@ -289,7 +289,7 @@ pub enum BeginError {
         /// Why it is not; follows the path in a sentence.
         reason: &'static str,
     },
-    /// The mount point is not an absolute path in UTF-8, nor `none` or `legacy`.
+    /// The mount point is not an absolute path, nor `none` or `legacy`.
     #[error("{mountpoint:?} is no mount point: an absolute path, none or legacy is")]
     Mountpoint {
         /// What was asked for.

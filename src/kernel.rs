@@ -4,9 +4,12 @@
 mod busy;
 mod in_place;
 mod mounts;
+#[cfg(test)]
+mod on_zfs;
 mod pages;
 pub(crate) mod plain;
 
+use std::ffi::{OsStr, OsString};
 use std::fmt;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
@@ -24,7 +27,7 @@ use crate::engine::{
 use crate::errno::Errno;
 use crate::ffi::libzfs::{LibZfs, LibZfsError};
 use crate::ffi::lzc::{DatasetKind, Lzc, LzcError, ProgramLimits, ProgramMode};
-use crate::ffi::nvlist::{NvError, NvList, NvRef, Value};
+use crate::ffi::nvlist::{DataType, NvError, NvList, NvRef, Value};
 use crate::mount;
 use crate::name::{DatasetName, SnapshotName};
 use crate::ownership::Ids;
@@ -179,9 +182,9 @@ impl Kernel {
         let out = self.program(name, text, &args, ProgramMode::Sync)?;
         match out.get("return")? {
             Value::I64(0) => Ok(true),
-            Value::Str("gone") => Ok(false),
+            Value::Str(verdict) if verdict == "gone" => Ok(false),
             Value::I64(errno) => Err(Errno::from_raw(errno as i32).into()),
-            Value::Str("written") => Err(Errno::TXTBSY.into()),
+            Value::Str(verdict) if verdict == "written" => Err(Errno::TXTBSY.into()),
             _ => Err(not_the_one(name, guid)),
         }
     }
@@ -253,12 +256,14 @@ impl Engine for Kernel {
         let mut entries = Vec::new();
         for pair in out.list("return")?.iter() {
             let (_, Value::List(entry)) = pair? else { continue };
-            let (carrier, source) = (entry.str("carrier")?, entry.str("source")?);
+            let (carrier, source) = (entry.os_str("carrier")?, entry.os_str("source")?);
+            // The kernel takes no other names of properties.
+            let Some(property) = entry.os_str("property")?.to_str() else { continue };
             entries.push(Entry {
-                carrier: carrier.to_owned(),
+                carrier: carrier.to_string_lossy().into_owned(),
                 guid: guid_of(entry.i64("guid")?),
-                property: entry.str("property")?.to_owned(),
-                value: entry.str("value")?.to_owned(),
+                property: property.to_owned(),
+                value: entry.os_str("value")?.to_owned(),
                 local: source == carrier,
             });
         }
@@ -281,7 +286,7 @@ impl Engine for Kernel {
             volume: matches!(facts.str("type"), Ok("volume")),
             origin: facts.i64("origin_guid").ok().map(guid_of),
             children: facts.i64("children").unwrap_or(0).unsigned_abs(),
-            mountpoint: facts.str("mountpoint").unwrap_or_default().to_owned(),
+            mountpoint: facts.os_str("mountpoint").unwrap_or_default().into(),
         }))
     }
 
@@ -301,13 +306,14 @@ impl Engine for Kernel {
         let mut named_for_tools = Vec::new();
         for pair in props.iter() {
             let (name, value) = pair?;
-            let Value::List(attributes) = value else {
+            // The kernel takes no other names of properties, so none could be given to a clone.
+            let (Some(name), Value::List(attributes)) = (name.to_str(), value) else {
                 continue;
             };
             if tools::is_named(name) {
                 named_for_tools.push(name.to_owned());
             }
-            let source = attributes.str("source").unwrap_or_default();
+            let source = attributes.os_str("source").unwrap_or_default();
             // A received value counts as the dataset's own: a clone can't be given it as received.
             let own = source == dataset.as_str() || source == "$recvd";
             if !own || name.starts_with(OWN_PROPERTIES) || NOT_FOR_CLONES.contains(&name) {
@@ -337,7 +343,7 @@ impl Engine for Kernel {
             claim,
             readonly: number(props.view(), "readonly").unwrap_or(0) == 1,
             encryption_root: props.list("encryptionroot").is_ok_and(
-                |root| matches!(root.str("value"), Ok(name) if name == dataset.as_str()),
+                |root| matches!(root.os_str("value"), Ok(name) if name == dataset.as_str()),
             ),
             // Filesystems have the property for the volumes below them.
             snapshot_devices: number(props.view(), "snapdev") == Some(1)
@@ -366,8 +372,10 @@ impl Engine for Kernel {
         }
         let newer = out.list("return")?;
         let names = newer.iter().map(|pair| match pair? {
-            (_, Value::Str(name)) => Ok(name.to_owned()),
-            (position, _) => Err(Fault::from(NvError::Missing { name: position.to_owned() })),
+            (_, Value::Str(name)) => Ok(name.to_string_lossy().into_owned()),
+            (position, other) => {
+                Err(Fault::from(other.is_not(&position.to_string_lossy(), DataType::STR)))
+            }
         });
         names.collect()
     }
@@ -377,6 +385,8 @@ impl Engine for Kernel {
         let found = calls.snapshots(dataset.as_str()).and_then(|mut found| {
             let bookmarks = calls.bookmarks(dataset.as_str())?;
             found.extend(bookmarks.into_iter().map(|leaf| format!("{dataset}#{leaf}")));
+            // What could not be destroyed by its name must not be taken for destroyed.
+            found.iter().try_for_each(|name| check_name(name))?;
             Ok(found)
         });
         match found {
@@ -543,7 +553,7 @@ impl Engine for Kernel {
             ("done", Ok(errno)) => {
                 let conflicts = out.list("conflicts").ok();
                 let names = conflicts.iter().flat_map(NvRef::iter).filter_map(|pair| match pair {
-                    Ok((_, Value::Str(name))) => Some(name.to_owned()),
+                    Ok((_, Value::Str(name))) => Some(name.to_string_lossy().into_owned()),
                     _ => None,
                 });
                 let names = names.collect::<Vec<_>>().join(", ");
@@ -552,8 +562,12 @@ impl Engine for Kernel {
                 Err(self.naming_busy(promotion, fault))
             }
             ("written", _) => Ok(Promoted::Written),
-            ("busy", _) => Ok(Promoted::Busy(out.str("snapshot")?.to_owned())),
-            ("newer", _) => Ok(Promoted::Newer(out.str("snapshot")?.to_owned())),
+            ("busy", _) => {
+                Ok(Promoted::Busy(out.os_str("snapshot")?.to_string_lossy().into_owned()))
+            }
+            ("newer", _) => {
+                Ok(Promoted::Newer(out.os_str("snapshot")?.to_string_lossy().into_owned()))
+            }
             _ => Ok(Promoted::Replaced),
         }
     }
@@ -772,7 +786,7 @@ impl Engine for Kernel {
         }
     }
 
-    fn set_mountpoint(&self, name: &DatasetName, value: &str) -> Result<(), Fault> {
+    fn set_mountpoint(&self, name: &DatasetName, value: &OsStr) -> Result<(), Fault> {
         Ok(self.libzfs.set_without_mounting(name.as_str(), "mountpoint", value)?)
     }
 
@@ -880,6 +894,15 @@ impl Engine for Kernel {
     }
 }
 
+/// A channel program may have given a snapshot any name.
+fn check_name(name: &str) -> Result<(), Fault> {
+    if name.is_ascii() {
+        return Ok(());
+    }
+    let detail = format!("{name} is not a name that ZFS allows: nothing can be done about it");
+    Err(Fault { errno: Errno::ILSEQ, detail: Some(detail) })
+}
+
 /// What keeps snapshots from being destroyed, and what to do about it.
 fn in_the_way(error: LzcError) -> Fault {
     let Some((_, errno)) = error.per_name.first().cloned() else { return error.into() };
@@ -922,16 +945,19 @@ fn add_known(args: &mut NvList, role: &str, known: Known<'_>) -> Result<(), NvEr
 
 /// The path at which a boot mounts a dataset that it mounts: the kernel gives the property's value
 /// where it was set, and the names below are added (as libzfs does).
-fn mountpoint(props: NvRef<'_>, dataset: &DatasetName) -> Option<String> {
+fn mountpoint(props: NvRef<'_>, dataset: &DatasetName) -> Option<PathBuf> {
     let name = dataset.as_str();
-    let Ok(attributes) = props.list("mountpoint") else { return Some(format!("/{name}")) };
-    let (value, source) = (attributes.str("value").ok()?, attributes.str("source").ok()?);
-    if !value.starts_with('/') {
+    let Ok(attributes) = props.list("mountpoint") else {
+        return Some(Path::new("/").join(name));
+    };
+    let (value, source) = (attributes.os_str("value").ok()?, attributes.os_str("source").ok()?);
+    if !Path::new(value).is_absolute() {
         return None;
     }
-    let below = name.strip_prefix(source).unwrap_or_default();
-    let top = if value == "/" && !below.is_empty() { "" } else { value };
-    Some(format!("{top}{below}"))
+    let below = source.to_str().and_then(|source| name.strip_prefix(source)).unwrap_or_default();
+    let mut path = if value == "/" && !below.is_empty() { OsString::new() } else { value.into() };
+    path.push(below);
+    Some(path.into())
 }
 
 /// A property's effective value; `None` where it has its default.

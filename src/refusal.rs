@@ -163,7 +163,7 @@ mod tests {
     use crate::receipt::Guid;
 
     fn facts() -> Facts {
-        let mountpoint = "/tank/t".to_owned();
+        let mountpoint = "/tank/t".into();
         let (guid, origin) = (Guid(1), None);
         Facts { guid, volume: false, origin, children: 0, mountpoint }
     }

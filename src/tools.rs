@@ -34,5 +34,5 @@ pub(crate) fn is_named(property: &str) -> bool {
 pub(crate) fn left_alone(named: &[String]) -> impl Iterator<Item = (String, PropertyValue)> {
     let named = named.iter().map(|name| (name.as_str(), NAMED_OFF));
     let all = ALWAYS.into_iter().chain(named);
-    all.map(|(name, off)| (name.to_owned(), PropertyValue::Text(off.to_owned())))
+    all.map(|(name, off)| (name.to_owned(), PropertyValue::Text(off.into())))
 }

@@ -1,6 +1,7 @@
 //! [`Zfs`], the way in, and the builder that begins transactions.
 
 use std::collections::HashSet;
+use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::thread::sleep;
@@ -669,9 +670,8 @@ impl TransactionBuilder<'_> {
         let own = self.own_mountpoint()?;
         // A path is inherited with the names below it added; `none` and `legacy` as they are.
         let effective = own.clone().unwrap_or_else(|| facts.mountpoint.clone());
-        let is_path = |mountpoint: &str| mountpoint.starts_with('/');
-        let parents = missing_parents.iter().filter(|_| is_path(&facts.mountpoint)).cloned();
-        let new_mounts = parents.chain(is_path(&effective).then(|| target.clone())).collect();
+        let parents = missing_parents.iter().filter(|_| facts.mountpoint.is_absolute()).cloned();
+        let new_mounts = parents.chain(effective.is_absolute().then(|| target.clone())).collect();
         let leaf = self.final_snapshot.as_deref();
         let shape = Shape {
             kind: Kind::Init,
@@ -683,14 +683,14 @@ impl TransactionBuilder<'_> {
             pinned: false,
             fence: false,
         };
-        let claim = is_path(&effective).then_some(effective.as_str());
+        let claim = effective.is_absolute().then_some(effective.as_path());
         let gate = match self.runs_programs()? {
             // There is nothing to pin yet.
             true => Gate { pin: None, ..Gate::new(claim, true, false) },
             false => Gate::for_plain_calls(claim),
         };
-        let mark = (MARK.to_owned(), PropertyValue::Text(id.to_string()));
-        let own = own.map(|path| ("mountpoint".to_owned(), PropertyValue::Text(path)));
+        let mark = (MARK.to_owned(), PropertyValue::Text(id.to_string().into()));
+        let own = own.map(|path| ("mountpoint".to_owned(), PropertyValue::Text(path.into())));
         let left_alone = tools::left_alone(&above.named_for_tools);
         let properties = own.into_iter().chain(gate.closed()).chain([mark]).chain(left_alone);
         let properties = properties.collect();
@@ -724,19 +724,16 @@ impl TransactionBuilder<'_> {
         Err(BeginError::NoSuchPool { pool: self.target.pool().to_owned() })
     }
 
-    fn own_mountpoint(&self) -> Result<Option<String>, BeginError> {
+    fn own_mountpoint(&self) -> Result<Option<PathBuf>, BeginError> {
         let Some(mountpoint) = &self.mountpoint else {
             return Ok(None);
         };
-        match mountpoint.to_str() {
-            Some(text) if text == "none" || text == "legacy" => Ok(Some(text.to_owned())),
-            Some(text)
-                if text.starts_with('/') && !text.contains('\0') && can_be_made(mountpoint) =>
-            {
-                Ok(Some(text.to_owned()))
-            }
-            _ => Err(BeginError::Mountpoint { mountpoint: mountpoint.display().to_string() }),
+        let text = mountpoint.as_os_str();
+        let is_path = mountpoint.is_absolute() && !text.as_bytes().contains(&0);
+        if text == "none" || text == "legacy" || is_path && can_be_made(mountpoint) {
+            return Ok(Some(mountpoint.clone()));
         }
+        Err(BeginError::Mountpoint { mountpoint: mountpoint.display().to_string() })
     }
 }
 

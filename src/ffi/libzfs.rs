@@ -5,7 +5,7 @@
 //! when it shares, and mount helpers only when it mounts and `ZFS_MOUNT_HELPER` is set.
 
 use std::env;
-use std::ffi::{CStr, CString};
+use std::ffi::{CStr, CString, OsStr};
 use std::path::Path;
 use std::ptr::{self, NonNull};
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -109,7 +109,7 @@ impl LibZfs {
         &self,
         name: &str,
         property: &str,
-        value: &str,
+        value: &(impl AsRef<OsStr> + ?Sized),
     ) -> Result<(), LibZfsError> {
         const CALL: &str = "zfs_prop_set_list_flags";
         let props = NvList::new()

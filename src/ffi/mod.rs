@@ -32,8 +32,9 @@ pub(crate) mod signals;
 pub(crate) mod threads;
 pub(crate) mod zvol;
 
-use std::ffi::CString;
+use std::ffi::{CString, OsStr};
 use std::io;
+use std::os::unix::ffi::OsStrExt;
 
 use rustix::io::Errno;
 
@@ -43,6 +44,6 @@ fn last_errno() -> Errno {
 }
 
 /// Copies `text` for C, or `None` if it contains a NUL byte and C would read a shorter one.
-fn c_string(text: &str) -> Option<CString> {
-    CString::new(text).ok()
+fn c_string(text: &(impl AsRef<OsStr> + ?Sized)) -> Option<CString> {
+    CString::new(text.as_ref().as_bytes()).ok()
 }

@@ -64,8 +64,11 @@ impl Kernel {
         let out = self.program(head, BUSY_SNAPSHOTS, &args, ProgramMode::NoSync)?;
         let names = out.list("return")?;
         let names = names.iter().map(|pair| match pair? {
-            (_, Value::Str(name)) => Ok(name.to_owned()),
-            (position, _) => Err(Fault::from(NvError::Missing { name: position.to_owned() })),
+            (_, Value::Str(name)) => Ok(name.to_string_lossy().into_owned()),
+            (position, _) => {
+                let name = position.to_string_lossy().into_owned();
+                Err(Fault::from(NvError::Missing { name }))
+            }
         });
         names.collect()
     }

@@ -33,7 +33,7 @@ impl Kernel {
         match out.get("return")? {
             Value::I64(0) => Ok(Staged::Done),
             Value::I64(errno) => Err(Errno::from_raw(errno as i32).into()),
-            Value::Str("written") => Ok(Staged::Written),
+            Value::Str(verdict) if verdict == "written" => Ok(Staged::Written),
             _ => Ok(Staged::Replaced),
         }
     }
@@ -85,7 +85,8 @@ pub(super) fn renew_deletions(
 
 /// How many files were put on the list since the dataset was mounted, and how many were deleted.
 fn deletions(path: &str) -> Option<(u64, u64)> {
-    let counts = std::fs::read_to_string(path).ok()?;
+    let counts = std::fs::read(path).ok()?;
+    let counts = String::from_utf8_lossy(&counts);
     let count = |name: &str| -> Option<u64> {
         let line = counts.lines().find(|line| line.split_whitespace().next() == Some(name))?;
         line.split_whitespace().last()?.parse().ok()

@@ -12,6 +12,8 @@ mod on_zfs;
 mod questions;
 mod verbs;
 
+use std::ffi::OsStr;
+
 use crate::engine::Fault;
 use crate::errno::Errno;
 use crate::ffi::libzfs::LibZfs;
@@ -30,7 +32,12 @@ pub(super) struct Plain {
 
 // Calls that change something, each in one txg.
 impl Plain {
-    fn set(self, name: &str, property: &str, value: &str) -> Result<(), Fault> {
+    fn set(
+        self,
+        name: &str,
+        property: &str,
+        value: &(impl AsRef<OsStr> + ?Sized),
+    ) -> Result<(), Fault> {
         self.libzfs.set_without_mounting(name, property, value)?;
         made("set");
         Ok(())

@@ -15,17 +15,24 @@ use super::table::MountEntry;
 /// Unmounts what ZFS has mounted by itself of snapshots (full names), in this mount namespace. What somebody
 /// is in stays, and so does what was mounted by somebody.
 pub(crate) fn unmount_automounts(is_meant: impl Fn(&str) -> bool) -> Result<(), Errno> {
-    for mount in table()?.iter().filter(|mount| is_automount(mount) && is_meant(&mount.source)) {
+    for mount in table()? {
+        let Some(snapshot) = snapshot_of(&mount) else { continue };
+        let (_, leaf) = snapshot.split_once('@').unwrap_or_default();
+        let is_automount = mount.path.ends_with(format!(".zfs/snapshot/{leaf}"));
+        if !(is_automount && is_meant(snapshot)) {
+            continue;
+        }
         if let Err(errno) = unmount(&mount.path, UnmountFlags::NOFOLLOW) {
-            tracing::debug!(snapshot = %mount.source, %errno, "the snapshot stays mounted");
+            tracing::debug!(%snapshot, %errno, "the snapshot stays mounted");
         }
     }
     Ok(())
 }
 
-fn is_automount(mount: &MountEntry) -> bool {
-    let Some((_, leaf)) = mount.source.split_once('@') else { return false };
-    mount.fs_type == "zfs" && mount.path.ends_with(format!(".zfs/snapshot/{leaf}"))
+/// The snapshot that is mounted there. One whose name is no text is none that a call could name.
+fn snapshot_of(mount: &MountEntry) -> Option<&str> {
+    let source = mount.source.to_str().filter(|_| mount.fs_type == "zfs")?;
+    source.contains('@').then_some(source)
 }
 
 /// Where a snapshot is mounted in this mount namespace.
@@ -37,8 +44,11 @@ pub(crate) fn mounts_of_snapshot(snapshot: &str) -> Result<Vec<PathBuf>, Errno> 
 
 /// The snapshots of a dataset that are mounted in this mount namespace.
 pub(crate) fn mounted_snapshots(dataset: &str) -> Result<Vec<String>, Errno> {
-    let mut found: Vec<String> = table()?.into_iter().map(|mount| mount.source).collect();
-    found.retain(|source| source.split_once('@').is_some_and(|(holder, _)| holder == dataset));
+    let table = table()?;
+    let its =
+        |snapshot: &&str| snapshot.split_once('@').is_some_and(|(holder, _)| holder == dataset);
+    let mut found: Vec<String> =
+        table.iter().filter_map(snapshot_of).filter(its).map(str::to_owned).collect();
     found.dedup();
     Ok(found)
 }

@@ -3,7 +3,7 @@
 use std::collections::HashSet;
 use std::ffi::OsString;
 use std::fs;
-use std::os::unix::ffi::OsStringExt;
+use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::{Path, PathBuf};
 
 use rustix::io::Errno;
@@ -30,8 +30,9 @@ pub(crate) struct MountEntry {
     /// The peer group that it gets mounts from.
     master: Option<u64>,
     unbindable: bool,
-    pub(super) fs_type: String,
-    pub(super) source: String,
+    /// With a subtype of FUSE's, which is whatever the mounter likes, as the source is.
+    pub(super) fs_type: OsString,
+    pub(super) source: OsString,
 }
 
 impl MountEntry {
@@ -57,20 +58,20 @@ impl MountEntry {
             shared: None,
             master: None,
             unbindable: false,
-            fs_type: String::new(),
-            source: String::new(),
+            fs_type: OsString::new(),
+            source: OsString::new(),
         };
         for field in fields.by_ref().take_while(|field| *field != b"-") {
             // Those that are not known here are to be ignored, says the manual.
-            match text(field).to_str()?.split_once(':') {
+            match text(field).to_str().unwrap_or_default().split_once(':') {
                 Some(("shared", group)) => entry.shared = Some(group.parse().ok()?),
                 Some(("master", group)) => entry.master = Some(group.parse().ok()?),
                 None => entry.unbindable |= field == b"unbindable",
                 Some(_) => {}
             }
         }
-        entry.fs_type = text(fields.next()?).into_string().ok()?;
-        entry.source = text(fields.next()?).into_string().ok()?;
+        entry.fs_type = text(fields.next()?);
+        entry.source = text(fields.next()?);
         Some(entry)
     }
 
@@ -149,7 +150,9 @@ pub(crate) fn table() -> Result<Vec<MountEntry>, Errno> {
 /// All mounts in the mount namespace of a process that lie below its root directory.
 pub(super) fn of_process(process: &str) -> Result<Vec<MountEntry>, Errno> {
     let text = fs::read(format!("/proc/{process}/mountinfo")).map_err(|error| errno_of(&error))?;
-    Ok(text.split(|&b| b == b'\n').filter_map(MountEntry::parse).collect())
+    let lines = text.split(|&b| b == b'\n').filter(|line| !line.is_empty());
+    // Who left one out would take away what is mounted there.
+    lines.map(|line| MountEntry::parse(line).ok_or(Errno::ILSEQ)).collect()
 }
 
 /// Where the whole of `dataset` is mounted; what passes its mounts on comes before what gets them.
@@ -179,7 +182,7 @@ pub(crate) fn mounted_on(table: &[MountEntry], id: u64) -> Vec<PathBuf> {
     table
         .iter()
         .filter(|m| m.id != id && on.contains(&m.id))
-        .filter(|m| !(m.fs_type == "zfs" && m.source.contains('@')))
+        .filter(|m| !(m.fs_type == "zfs" && m.source.as_bytes().contains(&b'@')))
         .map(|m| m.path.clone())
         .collect()
 }
@@ -306,7 +309,21 @@ mod tests {
     }
 
     #[test]
-    fn broken_lines_are_left_out() {
+    fn what_is_not_utf8_is_read_byte_by_byte() {
+        let line =
+            b"7 1 0:9 /\xff /srv/a/Gr\xfcn rw,n\xfcw shared:\xff \xff - fuse.\xff \xff\\040\xfe rw";
+        let entry = MountEntry::parse(line).unwrap();
+        assert_eq!(entry.root.as_os_str().as_bytes(), b"/\xff");
+        assert_eq!(entry.path.as_os_str().as_bytes(), b"/srv/a/Gr\xfcn");
+        assert_eq!(entry.fs_type.as_bytes(), b"fuse.\xff");
+        assert_eq!(entry.source.as_bytes(), b"\xff \xfe");
+        assert_eq!(entry.unknown.as_deref(), Some("n\u{fffd}w"));
+        let table = [parse("1 0 0:1 / /srv/a rw - zfs tank/a rw"), entry];
+        assert_eq!(mounted_on(&table, 1), [table[1].path.clone()]);
+    }
+
+    #[test]
+    fn a_broken_line_is_no_mount() {
         for line in ["", "1 2 3", "1 0 0:1 / /x rw", "1 0 0:1 / /x rw - "] {
             assert_eq!(MountEntry::parse(line.as_bytes()), None, "{line:?}");
         }

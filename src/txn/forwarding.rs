@@ -71,7 +71,7 @@ macro_rules! forward_to_kernel {
                 fn destroy_snapshots(names: &[String]) -> ();
                 fn destroy_bookmarks(names: &[String]) -> ();
                 fn inherit(name: &DatasetName, guid: Guid, properties: &[&str]) -> ();
-                fn set_mountpoint(name: &DatasetName, value: &str) -> ();
+                fn set_mountpoint(name: &DatasetName, value: &std::ffi::OsStr) -> ();
                 fn fence(name: &DatasetName) -> ();
                 fn unfence(name: &DatasetName, guid: Guid, before: Fence) -> ();
                 fn keep_from_boot_mounts(name: &DatasetName) -> ();

@@ -3,7 +3,9 @@
 //! One [`Step`] is one durable effect. The engine carries a step out, the plan says in which order,
 //! which step is the commit point, and what undoes each one before it.
 
+use std::ffi::OsString;
 use std::fmt;
+use std::path::Path;
 
 use crate::engine::PropertyValue;
 use crate::receipt::Strategy;
@@ -297,7 +299,7 @@ impl Plan {
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(crate) struct Gate {
     /// The path that an existing target inherits: it would lose it with its name.
-    pub(crate) pin: Option<String>,
+    pub(crate) pin: Option<OsString>,
     /// Properties that the workspace has until the commit is concluded.
     pub(crate) properties: Vec<String>,
 }
@@ -313,18 +315,18 @@ const IGNORE: &str = "org.openzfs.systemd:ignore";
 impl Gate {
     /// The gate of a target that claims `path`, by a mountpoint property of its `own` or not;
     /// `ignored` says whether it has its own instruction for the generator.
-    pub(crate) fn new(path: Option<&str>, own: bool, ignored: bool) -> Self {
+    pub(crate) fn new(path: Option<&Path>, own: bool, ignored: bool) -> Self {
         let Some(path) = path else { return Self::default() };
         let names = if ignored { &[ZONED][..] } else { &[ZONED, IGNORE] };
         Self {
-            pin: (!own).then(|| path.to_owned()),
+            pin: (!own).then(|| path.into()),
             properties: names.iter().map(|&name| name.to_owned()).collect(),
         }
     }
 
     /// The gate for plain calls. A path that the target inherits is not pinned: only libzfs could clear
     /// that again, and would unmount.
-    pub(crate) fn for_plain_calls(path: Option<&str>) -> Self {
+    pub(crate) fn for_plain_calls(path: Option<&Path>) -> Self {
         let properties = path.map(|_| GATE_OF_PLAIN_CALLS.to_owned());
         Self { pin: None, properties: properties.into_iter().collect() }
     }
@@ -335,7 +337,7 @@ impl Gate {
             ZONED => PropertyValue::Number(1),
             // `noauto`
             GATE_OF_PLAIN_CALLS => PropertyValue::Number(2),
-            _ => PropertyValue::Text("on".to_owned()),
+            _ => PropertyValue::Text("on".into()),
         };
         self.properties.iter().map(move |name| (name.clone(), value(name)))
     }
@@ -450,10 +452,10 @@ mod tests {
     #[test]
     fn only_a_claimed_path_is_gated_and_only_an_inherited_one_pinned() {
         assert_eq!(Gate::new(None, true, false), Gate::default());
-        let inherited = Gate::new(Some("/tank/a"), false, false);
-        assert_eq!(inherited.pin.as_deref(), Some("/tank/a"));
+        let inherited = Gate::new(Some(Path::new("/tank/a")), false, false);
+        assert_eq!(inherited.pin, Some("/tank/a".into()));
         assert_eq!(inherited.properties, [ZONED, IGNORE]);
-        let own = Gate::new(Some("/srv/a"), true, true);
+        let own = Gate::new(Some(Path::new("/srv/a")), true, true);
         assert_eq!((own.pin, own.properties), (None, vec![ZONED.to_owned()]));
     }
 }

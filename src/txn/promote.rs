@@ -262,7 +262,8 @@ impl Stage {
         let mut own = found.iter().filter(|entry| {
             entry.local && entry.property == property && entry.carrier.ends_with(snapshot.leaf())
         });
-        Ok(own.find(|entry| is_own(&entry.value)).ok_or(Errno::NOENT)?.guid)
+        let own = own.find(|entry| entry.value.to_str().is_some_and(&is_own));
+        Ok(own.ok_or(Errno::NOENT)?.guid)
     }
 
     /// Destroys it wherever it is: the head may have got another name.

@@ -38,7 +38,7 @@ pub(crate) fn cases(engine: &dyn Engine, scope: Scope<'_>) -> Result<Vec<Case>, 
             true => read(entry),
             false => Err("it was copied here by a receive".to_owned()),
         };
-        let marks = entries.iter().filter(|mark| mark.local && mark.value == id.to_string());
+        let marks = entries.iter().filter(|mark| mark.local && mark.value == *id.to_string());
         let (carrier, guid) = (entry.carrier.clone(), entry.guid);
         cases.push(Case { id, record, carrier, guid, marks: marks.cloned().collect() });
     }
@@ -438,7 +438,7 @@ impl Survey {
                 let ended = matches!(self.sighting.state, State::Committed | State::Kept);
                 if ended {
                     let facts = stage.engine.facts(layout.target.as_str())?;
-                    let path = facts.map(|facts| PathBuf::from(facts.mountpoint));
+                    let path = facts.map(|facts| facts.mountpoint);
                     places.retain(|place| Some(&place.path) == path.as_ref());
                 }
                 // Killed between the old mount's end and the new one's begin, it is mounted nowhere.
@@ -464,7 +464,7 @@ impl Survey {
                 let made = parents.filter(|(_, made)| made.is_some()).map(|(name, _)| name);
                 for dataset in made.chain([&layout.target]) {
                     let facts = stage.engine.facts(dataset.as_str())?;
-                    let claims = facts.is_some_and(|facts| facts.mountpoint.starts_with('/'));
+                    let claims = facts.is_some_and(|facts| facts.mountpoint.is_absolute());
                     // The private mount is no mount of the target's.
                     let mut places = stage.engine.places(dataset)?;
                     places.retain(|place| place.path != stage.order.private_path);
@@ -503,7 +503,7 @@ impl Survey {
         // With the pool's alternate root, where it has one.
         let path = facts.map_or(path, |facts| facts.mountpoint);
         for place in engine.places(predecessor)? {
-            if place.path.as_os_str() == path.as_str() {
+            if place.path == path {
                 engine.unmount_stray(&place)?;
             }
         }
@@ -523,7 +523,7 @@ impl Survey {
             return Ok(());
         }
         let facts = engine.facts(predecessor.as_str())?;
-        let own = facts.map(|facts| PathBuf::from(facts.mountpoint));
+        let own = facts.map(|facts| facts.mountpoint);
         let own = own.filter(|path| path.file_name() == Some(predecessor.leaf().as_ref()));
         for place in engine.places(predecessor)? {
             if Some(&place.path) == own.as_ref() {
@@ -542,7 +542,7 @@ impl Survey {
         }
         let Some(facts) = engine.facts(target.as_str())? else { return Ok(()) };
         let options = engine.mount_options(target)?;
-        let place = Place::new(None, facts.mountpoint.into(), options);
+        let place = Place::new(None, facts.mountpoint, options);
         engine.attach(engine.prepare_mount(target, place)?).map(drop)
     }
 

@@ -415,7 +415,7 @@ impl Stage {
 
     /// The property by which an init transaction's own datasets are known.
     pub(super) fn mark(&self) -> (String, PropertyValue) {
-        (MARK.to_owned(), PropertyValue::Text(self.id().to_string()))
+        (MARK.to_owned(), PropertyValue::Text(self.id().to_string().into()))
     }
 
     /// Where the record is.
@@ -493,7 +493,7 @@ impl Stage {
         let mut new_mounts = Vec::new();
         for (name, now) in made.chain(target) {
             let facts = self.engine.facts(now.as_str())?;
-            let is_path = facts.is_some_and(|facts| facts.mountpoint.starts_with('/'));
+            let is_path = facts.is_some_and(|facts| facts.mountpoint.is_absolute());
             // Whatever is mounted for the target's name by now is not the workspace.
             let mounted = name == now && !self.engine.places(name)?.is_empty();
             if is_path && !mounted {
@@ -592,7 +592,7 @@ impl Stage {
         let above = [name.parse().ok()?];
         let scope = Scope::Target { target: &self.order.layout.target, above: &above };
         let (mark, id) = (MARK, self.id().to_string());
-        let is = |e: &&Entry| e.carrier == name && e.property == mark && e.value == id && e.local;
+        let is = |e: &&Entry| e.carrier == name && e.property == mark && e.value == *id && e.local;
         Some(self.engine.journal(scope).ok()?.iter().find(is)?.guid)
     }
 
@@ -661,8 +661,8 @@ impl Stage {
             if prepared.place.replaces.is_none() {
                 // ZFS knows the path, an alternate root of the pool included.
                 match self.engine.facts(dataset.as_str()) {
-                    Ok(Some(facts)) if facts.mountpoint.starts_with('/') => {
-                        prepared.place.path = facts.mountpoint.into();
+                    Ok(Some(facts)) if facts.mountpoint.is_absolute() => {
+                        prepared.place.path = facts.mountpoint;
                         let path = &prepared.place.path;
                         if let Err(fault) = self.refuse_unmountable(&dataset, path) {
                             first = first.and(Err(fault));

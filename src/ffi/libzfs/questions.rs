@@ -1,7 +1,9 @@
 //! Lists and numbers that libzfs_core has no call for, and user properties: what channel programs know
 //! by themselves.
 
-use std::ffi::{CStr, c_char};
+use std::ffi::{CStr, OsStr, c_char};
+use std::os::unix::ffi::OsStrExt;
+use std::path::PathBuf;
 
 use super::super::bindings as c;
 use super::super::nvlist::NvList;
@@ -10,7 +12,8 @@ use crate::errno::Errno;
 use crate::ffi::{c_string, last_errno};
 
 impl LibZfs {
-    /// The full names of the filesystems and volumes directly below a dataset.
+    /// The full names of the filesystems and volumes directly below a dataset. What of a name is not UTF-8 is
+    /// replaced: nothing is found by such a name.
     ///
     /// # Errors
     ///
@@ -20,7 +23,7 @@ impl LibZfs {
         self.list("zfs_iter_filesystems_v2", name, 0)
     }
 
-    /// The full names of a dataset's snapshots, in no order.
+    /// The full names of a dataset's snapshots, in no order; as for [`children`](Self::children).
     ///
     /// # Errors
     ///
@@ -46,7 +49,7 @@ impl LibZfs {
             return Err(dataset.error(call));
         }
         list.iter()
-            .map(|pair| pair.map(|(name, _)| name.to_owned()))
+            .map(|pair| pair.map(|(name, _)| name.to_string_lossy().into_owned()))
             .collect::<Result<_, _>>()
             .map_err(unbuilt)
     }
@@ -79,7 +82,7 @@ impl LibZfs {
     ///
     /// `ENOENT`; `EINVAL` for a volume.
     #[doc(alias = "zfs_prop_get")]
-    pub(crate) fn mountpoint(&self, name: &str) -> Result<String, LibZfsError> {
+    pub(crate) fn mountpoint(&self, name: &str) -> Result<PathBuf, LibZfsError> {
         let dataset = self.dataset(name, c::zfs_type_t::ZFS_TYPE_FILESYSTEM.0)?;
         // As long as a property can be.
         let mut path: Vec<c_char> = vec![0; 8192];
@@ -91,7 +94,7 @@ impl LibZfs {
         }
         // SAFETY: the call wrote a C string, into what was zeros before.
         let path = unsafe { CStr::from_ptr(path.as_ptr()) };
-        Ok(path.to_string_lossy().into_owned())
+        Ok(OsStr::from_bytes(path.to_bytes()).into())
     }
 
     /// Clears a property of the dataset's or snapshot's own. Not `mountpoint`: libzfs would unmount.

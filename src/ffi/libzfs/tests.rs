@@ -50,7 +50,7 @@ mod on_zfs {
         assert_eq!(snapshots, [snapshot.clone(), pool.dataset("a@t")]);
         assert_eq!(libzfs.written(&a, &snapshot), Ok(0));
         let path = pool.mountpoint().join("a");
-        assert_eq!(libzfs.mountpoint(&a).unwrap(), path.to_str().unwrap());
+        assert_eq!(libzfs.mountpoint(&a).unwrap(), path);
         fs::write(path.join("file"), vec![7; 1 << 20]).unwrap();
         pool.sync();
         assert!(libzfs.written(&a, &snapshot).unwrap() > 0);
@@ -167,7 +167,8 @@ mod on_zfs {
     /// Whom, and what, in a fixed order.
     fn sorted(permissions: NvRef<'_>) -> Vec<(String, Vec<String>)> {
         let names = |list: NvRef<'_>| {
-            let mut names: Vec<_> = list.iter().map(|entry| entry.unwrap().0.to_owned()).collect();
+            let mut names: Vec<_> =
+                list.iter().map(|entry| entry.unwrap().0.to_str().unwrap().to_owned()).collect();
             names.sort();
             names
         };

@@ -163,7 +163,9 @@ fn finish(
             Value::I32(more) if name == "N_MORE_ERRORS" => {
                 result.detail = Some(format!("and {more} more names"));
             }
-            Value::I32(errno) => result.per_name.push((name.to_owned(), Errno::from_raw(errno))),
+            Value::I32(errno) => {
+                result.per_name.push((name.to_string_lossy().into_owned(), Errno::from_raw(errno)));
+            }
             _ => {}
         }
     }

@@ -95,7 +95,7 @@ const MAX_MEMORY: u64 = 100 << 20;
 /// `error("text")` leaves a string; `error({...})` leaves a list.
 fn lua_message(out: &NvList) -> Option<String> {
     match out.get("error").ok()? {
-        super::Value::Str(text) => Some(text.to_owned()),
+        super::Value::Str(text) => Some(text.to_string_lossy().into_owned()),
         other => Some(format!("{other:?}")),
     }
 }

@@ -1,11 +1,12 @@
 //! Snapshots, holds and bookmarks.
 
 use std::collections::BTreeMap;
+use std::ffi::OsString;
 use std::os::fd::{AsRawFd, BorrowedFd};
 use std::ptr;
 
 use super::super::bindings as c;
-use super::super::nvlist::{NvError, NvList, Value};
+use super::super::nvlist::{DataType, NvError, NvList, Value};
 use super::super::signals::uninterrupted;
 use super::{Lzc, LzcError, c_name, c_names, check_length, finish};
 use crate::errno::Errno;
@@ -112,7 +113,7 @@ impl Lzc {
     ///
     /// `ENOENT`.
     #[doc(alias = "lzc_get_holds")]
-    pub(crate) fn get_holds(&self, snapshot: &str) -> Result<Vec<(String, u64)>, LzcError> {
+    pub(crate) fn get_holds(&self, snapshot: &str) -> Result<Vec<(OsString, u64)>, LzcError> {
         const CALL: &str = "lzc_get_holds";
         let c_snapshot = c_name(CALL, snapshot)?;
         let holds = call_with_result(CALL, snapshot, |out| {
@@ -121,7 +122,7 @@ impl Lzc {
         })?;
         let holds = holds.iter().map(|entry| match entry? {
             (tag, Value::U64(time)) => Ok((tag.to_owned(), time)),
-            (tag, _) => holds.u64(tag).map(|time| (tag.to_owned(), time)),
+            (tag, other) => Err(other.is_not(&tag.to_string_lossy(), DataType::U64)),
         });
         holds
             .collect::<Result<_, NvError>>()

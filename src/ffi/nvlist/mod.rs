@@ -6,7 +6,7 @@ mod view;
 #[cfg(test)]
 mod tests;
 
-use std::ffi::CString;
+use std::ffi::{CString, OsStr};
 use std::fmt;
 use std::ptr::{self, NonNull};
 
@@ -113,8 +113,12 @@ impl NvList {
         })
     }
 
-    /// Adds text.
-    pub(crate) fn add_str(&mut self, name: &str, value: &str) -> Result<(), NvError> {
+    /// Adds text, which need not be UTF-8.
+    pub(crate) fn add_str(
+        &mut self,
+        name: &str,
+        value: &(impl AsRef<OsStr> + ?Sized),
+    ) -> Result<(), NvError> {
         let value = to_c(value)?;
         self.add(name, |list, key| {
             // SAFETY: nvlist_add_string copies `key` and `value`, C strings; `list` is valid.
@@ -124,7 +128,7 @@ impl NvList {
 
     /// Adds a sequence of texts.
     pub(crate) fn add_str_array(&mut self, name: &str, values: &[&str]) -> Result<(), NvError> {
-        let values = values.iter().map(|value| to_c(value)).collect::<Result<Vec<_>, _>>()?;
+        let values = values.iter().map(to_c).collect::<Result<Vec<_>, _>>()?;
         let pointers: Vec<_> = values.iter().map(|value| value.as_ptr()).collect();
         let count = count(name, pointers.len())?;
         self.add(name, |list, key| {
@@ -219,10 +223,12 @@ forward! {
     i64(name: &str) -> Result<i64, NvError>;
     /// See [`NvRef::u64`].
     u64(name: &str) -> Result<u64, NvError>;
+    /// See [`NvRef::os_str`].
+    os_str(name: &str) -> Result<&OsStr, NvError>;
     /// See [`NvRef::str`].
     str(name: &str) -> Result<&str, NvError>;
     /// See [`NvRef::strs`].
-    strs(name: &str) -> Result<Vec<&str>, NvError>;
+    strs(name: &str) -> Result<Vec<&OsStr>, NvError>;
     /// See [`NvRef::list`].
     list(name: &str) -> Result<NvRef<'_>, NvError>;
     /// See [`NvRef::iter`].
@@ -250,8 +256,9 @@ impl fmt::Debug for NvList {
     }
 }
 
-fn to_c(text: &str) -> Result<CString, NvError> {
-    c_string(text).ok_or_else(|| NvError::Nul { text: text.to_owned() })
+fn to_c(text: &(impl AsRef<OsStr> + ?Sized)) -> Result<CString, NvError> {
+    let text = text.as_ref();
+    c_string(text).ok_or_else(|| NvError::Nul { text: text.to_string_lossy().into_owned() })
 }
 
 fn c_bool(value: bool) -> c::boolean_t {

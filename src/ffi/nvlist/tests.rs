@@ -1,6 +1,8 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "tests")]
 
 use std::collections::BTreeMap;
+use std::ffi::OsString;
+use std::os::unix::ffi::{OsStrExt, OsStringExt};
 
 use proptest::collection::{btree_map, vec};
 use proptest::prelude::*;
@@ -16,7 +18,7 @@ enum Model {
     U32(u32),
     I64(i64),
     U64(u64),
-    Str(String),
+    Str(OsString),
     Bytes(Vec<u8>),
     U64s(Vec<u64>),
     Strs(Vec<String>),
@@ -59,16 +61,18 @@ fn read(list: NvRef<'_>) -> Result<BTreeMap<String, Model>, NvError> {
                 Value::Str(value) => Model::Str(value.to_owned()),
                 Value::Bytes(value) => Model::Bytes(value.to_vec()),
                 Value::U64s(value) => Model::U64s(value.to_vec()),
-                Value::Strs(value) => {
-                    Model::Strs(value.into_iter().map(ToOwned::to_owned).collect())
-                }
+                Value::Strs(value) => Model::Strs(value.into_iter().map(utf8).collect()),
                 Value::List(value) => Model::List(read(value)?),
                 // Neither of these is ever built above; garbage may decode to them.
                 Value::Lists(_) | Value::Other(_) => Model::Flag,
             };
-            Ok((name.to_owned(), value))
+            Ok((utf8(name), value))
         })
         .collect()
+}
+
+fn utf8(text: &OsStr) -> String {
+    text.to_str().unwrap().to_owned()
 }
 
 fn text() -> impl Strategy<Value = String> {
@@ -83,7 +87,7 @@ fn model() -> impl Strategy<Value = BTreeMap<String, Model>> {
         any::<u32>().prop_map(Model::U32),
         any::<i64>().prop_map(Model::I64),
         any::<u64>().prop_map(Model::U64),
-        text().prop_map(Model::Str),
+        vec(1..=u8::MAX, 0..12).prop_map(|bytes| Model::Str(OsString::from_vec(bytes))),
         vec(any::<u8>(), 0..20).prop_map(Model::Bytes),
         vec(any::<u64>(), 0..6).prop_map(Model::U64s),
         vec(text(), 0..5).prop_map(Model::Strs),
@@ -173,7 +177,7 @@ fn values_are_read_as_what_they_are() {
     assert_eq!(list.bool("yes"), Ok(true));
     assert_eq!(list.flag("flag"), Ok(true));
     assert_eq!(list.flag("no flag"), Ok(false));
-    assert_eq!(list.strs("texts"), Ok(vec!["a", ""]));
+    assert_eq!(list.strs("texts"), Ok(vec![OsStr::new("a"), OsStr::new("")]));
     assert_eq!(list.list("inner").unwrap().str("text"), Ok("ü"));
     assert!(list.contains("flag") && !list.contains("text"));
 }
@@ -223,7 +227,7 @@ fn names_are_compared_byte_by_byte() {
 }
 
 #[test]
-fn what_is_not_utf8_is_an_error_for_that_name_only() {
+fn what_is_not_utf8_is_read_byte_by_byte_and_an_error_only_where_utf8_is_asked_for() {
     let mut list = NvList::new().unwrap();
     list.add_str("bad", "xx").unwrap();
     list.add_u64("good", 1).unwrap();
@@ -231,15 +235,19 @@ fn what_is_not_utf8_is_an_error_for_that_name_only() {
     let at = bytes.windows(2).position(|window| window == b"xx").unwrap();
     bytes[at] = 0xff;
     let list = NvList::unpack(&bytes).unwrap();
-    assert_eq!(list.str("bad"), Err(NvError::NotUtf8 { text: name("\u{fffd}x") }));
+    let text = OsStr::from_bytes(b"\xffx");
+    assert_eq!(list.os_str("bad"), Ok(text));
+    let error = list.str("bad").unwrap_err();
+    assert_eq!(error, NvError::NotUtf8 { name: name("bad"), text: text.to_owned() });
+    assert_eq!(error.to_string(), "`bad` holds \"\\xFFx\", which is not UTF-8");
     assert_eq!(list.u64("good"), Ok(1));
 
     let at = bytes.windows(3).position(|window| window == b"bad").unwrap();
     bytes[at] = 0xff;
     let list = NvList::unpack(&bytes).unwrap();
     assert_eq!(list.u64("good"), Ok(1));
-    let errors = list.iter().filter(Result::is_err).count();
-    assert_eq!((errors, list.len()), (1, 2));
+    let names: Vec<&OsStr> = list.iter().map(|pair| pair.unwrap().0).collect();
+    assert_eq!(names, [OsStr::from_bytes(b"\xffad"), OsStr::new("good")]);
 }
 
 #[test]

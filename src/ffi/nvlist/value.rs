@@ -1,7 +1,8 @@
 //! What a name-value pair holds, and what can be wrong with it.
 
-use std::ffi::CStr;
+use std::ffi::{CStr, OsStr, OsString};
 use std::fmt;
+use std::os::unix::ffi::OsStrExt;
 use std::ptr::{self, NonNull};
 use std::slice;
 
@@ -24,9 +25,9 @@ pub(crate) enum NvError {
     /// C would end the text at the NUL byte.
     #[error("{text:?} contains a NUL byte")]
     Nul { text: String },
-    /// A name or text is not UTF-8; the unreadable bytes are replaced here.
-    #[error("{text:?} is not UTF-8")]
-    NotUtf8 { text: String },
+    /// The text of this name is not UTF-8, which is expected of it.
+    #[error("`{name}` holds {text:?}, which is not UTF-8")]
+    NotUtf8 { name: String, text: OsString },
     /// Lists are nested deeper than the kernel reads.
     #[error("the list for `{name}` is nested too deeply")]
     TooDeep { name: String },
@@ -116,8 +117,8 @@ pub(crate) enum Value<'a> {
     I64(i64),
     /// An unsigned 64-bit number.
     U64(u64),
-    /// Text.
-    Str(&'a str),
+    /// Text: any bytes but NUL, for nothing between here and the disk asks for UTF-8.
+    Str(&'a OsStr),
     /// A nested list.
     List(NvRef<'a>),
     /// Bytes.
@@ -125,7 +126,7 @@ pub(crate) enum Value<'a> {
     /// A sequence of numbers.
     U64s(&'a [u64]),
     /// A sequence of texts.
-    Strs(Vec<&'a str>),
+    Strs(Vec<&'a OsStr>),
     /// A sequence of nested lists.
     Lists(Vec<NvRef<'a>>),
     /// A value of a type that ZFS's own calls don't use.
@@ -153,7 +154,7 @@ impl<'a> Value<'a> {
     }
 
     /// The error for a value that is not of the `expected` type.
-    pub(super) fn is_not(&self, name: &str, expected: DataType) -> NvError {
+    pub(crate) fn is_not(&self, name: &str, expected: DataType) -> NvError {
         NvError::WrongType { name: name.to_owned(), expected, actual: self.data_type() }
     }
 
@@ -200,7 +201,7 @@ impl<'a> Value<'a> {
             DataType::STR => {
                 let text = copied!(zfs_txn_nvpair_string, ptr::null());
                 // SAFETY: libnvpair checked that the text ends, and it lives with the pair, for 'a.
-                Self::Str(to_str(unsafe { CStr::from_ptr::<'a>(text) })?)
+                Self::Str(os_str(unsafe { CStr::from_ptr::<'a>(text) }))
             }
             DataType::LIST => {
                 let list = copied!(nvpair_value_nvlist, ptr::null_mut());
@@ -221,7 +222,7 @@ impl<'a> Value<'a> {
                 let texts = unsafe { elements(at, count) };
                 // SAFETY: each is a C string that lives with the pair, for 'a.
                 let texts = texts.iter().map(|text| unsafe { CStr::from_ptr::<'a>(*text) });
-                Self::Strs(texts.map(to_str).collect::<Result<_, _>>()?)
+                Self::Strs(texts.map(os_str).collect())
             }
             DataType::LISTS => {
                 let lists = borrowed!(c::nvpair_value_nvlist_array, ptr::null_mut());
@@ -258,8 +259,8 @@ pub(super) unsafe fn name_of<'a>(pair: NonNull<c::nvpair_t>) -> &'a CStr {
 }
 
 /// The text as Rust has it.
-pub(super) fn to_str(text: &CStr) -> Result<&str, NvError> {
-    text.to_str().map_err(|_| NvError::NotUtf8 { text: text.to_string_lossy().into_owned() })
+pub(super) fn os_str(text: &CStr) -> &OsStr {
+    OsStr::from_bytes(text.to_bytes())
 }
 
 fn checked(name: &str, error: i32) -> Result<(), NvError> {

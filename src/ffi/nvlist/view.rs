@@ -1,6 +1,6 @@
 //! Reading a list: by name, and from end to end.
 
-use std::ffi::CStr;
+use std::ffi::OsStr;
 use std::fmt;
 use std::marker::PhantomData;
 use std::ptr::{self, NonNull};
@@ -86,16 +86,23 @@ impl<'a> NvRef<'a> {
         }
     }
 
-    /// Text.
-    pub(crate) fn str(&self, name: &str) -> Result<&'a str, NvError> {
+    /// Text, byte by byte.
+    pub(crate) fn os_str(&self, name: &str) -> Result<&'a OsStr, NvError> {
         match self.get(name)? {
             Value::Str(value) => Ok(value),
             other => Err(other.is_not(name, DataType::STR)),
         }
     }
 
+    /// Text that is UTF-8, such as the name of a dataset.
+    pub(crate) fn str(&self, name: &str) -> Result<&'a str, NvError> {
+        let text = self.os_str(name)?;
+        let not_utf8 = || NvError::NotUtf8 { name: name.to_owned(), text: text.to_owned() };
+        text.to_str().ok_or_else(not_utf8)
+    }
+
     /// A sequence of texts.
-    pub(crate) fn strs(&self, name: &str) -> Result<Vec<&'a str>, NvError> {
+    pub(crate) fn strs(&self, name: &str) -> Result<Vec<&'a OsStr>, NvError> {
         match self.get(name)? {
             Value::Strs(values) => Ok(values),
             other => Err(other.is_not(name, DataType::STRS)),
@@ -210,15 +217,14 @@ pub(crate) struct Iter<'a> {
 }
 
 impl<'a> Iterator for Iter<'a> {
-    type Item = Result<(&'a str, Value<'a>), NvError>;
+    type Item = Result<(&'a OsStr, Value<'a>), NvError>;
 
     fn next(&mut self) -> Option<Self::Item> {
         let pair = self.pairs.next()?;
         // SAFETY: the pair is in a list that lives unchanged for 'a.
-        let name: &'a CStr = unsafe { value::name_of(pair) };
-        Some(value::to_str(name).and_then(|name| {
-            // SAFETY: as above.
-            unsafe { Value::of(name, pair) }.map(|value| (name, value))
-        }))
+        let name: &'a OsStr = value::os_str(unsafe { value::name_of(pair) });
+        // SAFETY: as above.
+        let value = unsafe { Value::of(&name.to_string_lossy(), pair) };
+        Some(value.map(|value| (name, value)))
     }
 }

@@ -1,13 +1,15 @@
 //! What channel programs know by themselves, asked call by call.
 
 use std::collections::BTreeMap;
+use std::ffi::{OsStr, OsString};
+use std::path::PathBuf;
 
 use super::{MOVES, Plain};
 use crate::engine::{Entry, Facts, Fault, Scope};
 use crate::errno::Errno;
 use crate::ffi::libzfs::LibZfsError;
 use crate::ffi::nvlist::{NvList, NvRef, Value};
-use crate::kernel::{OWN_PROPERTIES, number};
+use crate::kernel::{OWN_PROPERTIES, check_name, number};
 use crate::receipt::Guid;
 
 impl Plain {
@@ -77,10 +79,11 @@ impl Plain {
     /// The children of a dataset by guid: their names, and the snapshots that they are clones of.
     fn places(self, parent: &str) -> Result<BTreeMap<u64, (String, Option<String>)>, Fault> {
         let mut places = BTreeMap::new();
-        for child in if_there(self.libzfs.children(parent))?.unwrap_or_default() {
+        let children = if_there(self.libzfs.children(parent))?.unwrap_or_default();
+        for child in children.into_iter().filter(|name| is_sound(name)) {
             let Some(props) = self.props(&child)? else { continue };
             let Some(guid) = number(props.view(), "guid") else { continue };
-            let origin = text(props.view(), "origin").map(str::to_owned);
+            let origin = origin(props.view());
             places.insert(guid, (child, origin));
         }
         Ok(places)
@@ -102,7 +105,8 @@ impl Plain {
         self.records_on(dataset, found)?;
         let of_transactions = format!("{dataset}@txn-");
         let snapshots = if_there(self.libzfs.snapshots(dataset))?.unwrap_or_default();
-        let mut snapshots = snapshots.iter().filter(|name| name.starts_with(&of_transactions));
+        let mut snapshots =
+            snapshots.iter().filter(|name| name.starts_with(&of_transactions) && is_sound(name));
         snapshots.try_for_each(|snapshot| self.records_on(snapshot, found))
     }
 
@@ -111,13 +115,15 @@ impl Plain {
         let Some(guid) = number(props.view(), "guid").map(Guid) else { return Ok(()) };
         for pair in props.iter() {
             let (property, Value::List(attributes)) = pair? else { continue };
-            let source = attributes.str("source").unwrap_or_default();
+            // The kernel takes no other names of properties.
+            let Some(property) = property.to_str() else { continue };
+            let source = attributes.os_str("source").unwrap_or_default();
             if property.starts_with(OWN_PROPERTIES) && (source == carrier || source == "$recvd") {
                 found.push(Entry {
                     carrier: carrier.to_owned(),
                     guid,
                     property: property.to_owned(),
-                    value: attributes.str("value")?.to_owned(),
+                    value: attributes.os_str("value")?.to_owned(),
                     local: source == carrier,
                 });
             }
@@ -133,7 +139,7 @@ impl Plain {
             volume: false,
             origin,
             children: 0,
-            mountpoint: String::new(),
+            mountpoint: PathBuf::new(),
         };
         if name.contains('@') {
             return Ok(Some(facts));
@@ -190,6 +196,7 @@ impl Plain {
     }
 
     pub(super) fn props(self, name: &str) -> Result<Option<NvList>, Fault> {
+        check_name(name)?;
         if_there(self.libzfs.props(name))
     }
 
@@ -208,7 +215,7 @@ impl Plain {
     /// The full name of the snapshot that a dataset is a clone of.
     pub(super) fn origin(self, name: &str) -> Result<Option<String>, Fault> {
         let props = self.props(name)?;
-        Ok(props.and_then(|props| text(props.view(), "origin").map(str::to_owned)))
+        Ok(props.and_then(|props| origin(props.view())))
     }
 
     /// The properties of a dataset with the guid of its origin, which others' commits may move between
@@ -217,8 +224,8 @@ impl Plain {
         let mut tries = MOVES;
         loop {
             let Some(props) = self.props(name)? else { return Ok(None) };
-            let Some(origin) = text(props.view(), "origin") else { return Ok(Some((props, None))) };
-            let guid = self.guid(origin)?;
+            let Some(origin) = origin(props.view()) else { return Ok(Some((props, None))) };
+            let guid = self.guid(&origin)?;
             tries -= 1;
             if guid.is_some() || tries == 0 {
                 return Ok(Some((props, guid)));
@@ -233,7 +240,8 @@ impl Plain {
     /// The last parts of the names of a dataset's bookmarks.
     pub(in crate::kernel) fn bookmarks(self, name: &str) -> Result<Vec<String>, Fault> {
         let bookmarks = self.lzc.get_bookmarks(name, &[])?;
-        let names = bookmarks.iter().map(|pair| pair.map(|(name, _)| name.to_owned()));
+        let names =
+            bookmarks.iter().map(|pair| pair.map(|(name, _)| name.to_string_lossy().into_owned()));
         Ok(names.collect::<Result<_, _>>()?)
     }
 
@@ -241,7 +249,7 @@ impl Plain {
     pub(super) fn own_readonly(self, name: &str) -> Result<Option<&'static str>, Fault> {
         let Some(props) = self.props(name)? else { return Ok(None) };
         let Ok(attributes) = props.list("readonly") else { return Ok(None) };
-        let own = attributes.str("source").is_ok_and(|source| source == name);
+        let own = attributes.os_str("source").is_ok_and(|source| source == name);
         Ok(own.then(|| if attributes.u64("value") == Ok(1) { "on" } else { "off" }))
     }
 
@@ -250,20 +258,20 @@ impl Plain {
         self,
         name: &str,
         property: &str,
-    ) -> Result<Option<String>, Fault> {
+    ) -> Result<Option<OsString>, Fault> {
         let Some(props) = self.props(name)? else { return Ok(None) };
         let Ok(attributes) = props.list(property) else { return Ok(None) };
-        let source = attributes.str("source").unwrap_or_default();
+        let source = attributes.os_str("source").unwrap_or_default();
         let own = source == name || source == "$recvd";
-        Ok(if own { Some(attributes.str("value")?.to_owned()) } else { None })
+        Ok(if own { Some(attributes.os_str("value")?.to_owned()) } else { None })
     }
 
     /// The own value of a user property.
-    pub(super) fn own(self, name: &str, property: &str) -> Result<Option<String>, Fault> {
+    pub(super) fn own(self, name: &str, property: &str) -> Result<Option<OsString>, Fault> {
         let Some(props) = self.props(name)? else { return Ok(None) };
         let Ok(attributes) = props.list(property) else { return Ok(None) };
-        let own = attributes.str("source").is_ok_and(|source| source == name);
-        Ok(if own { attributes.str("value").ok().map(str::to_owned) } else { None })
+        let own = attributes.os_str("source").is_ok_and(|source| source == name);
+        Ok(if own { attributes.os_str("value").ok().map(OsStr::to_owned) } else { None })
     }
 
     /// The name by which a snapshot is there, if it is: promotes of others move it.
@@ -297,6 +305,16 @@ fn if_there<T>(result: Result<T, LibZfsError>) -> Result<Option<T>, Fault> {
     }
 }
 
-fn text<'a>(props: NvRef<'a>, name: &str) -> Option<&'a str> {
-    props.list(name).ok()?.str("value").ok()
+/// The name of a clone's origin.
+fn origin(props: NvRef<'_>) -> Option<String> {
+    let origin = props.list("origin").ok()?.os_str("value").ok()?;
+    Some(origin.to_string_lossy().into_owned())
+}
+
+/// Whether libzfs takes a name as one. A channel program checks none that it makes.
+fn is_sound(name: &str) -> bool {
+    if !name.is_ascii() {
+        tracing::warn!(name, "not a name that ZFS allows: no record is looked for there");
+    }
+    name.is_ascii()
 }

@@ -1,6 +1,8 @@
 //! The verbs, each as a sequence of calls.
 
 use std::collections::HashSet;
+use std::ffi::OsStr;
+use std::os::unix::ffi::OsStrExt;
 
 use super::lock::Lock;
 use super::{MOVES, Plain, made, parent_of};
@@ -61,7 +63,7 @@ impl Plain {
             self.set(name, "readonly", "on")?;
             let destroyed = self.destroy_unwritten(name, since, true);
             if destroyed.is_err() {
-                self.put_back(name, "readonly", before);
+                self.put_back(name, "readonly", before.map(OsStr::new));
             }
             return destroyed.map(|()| true);
         }
@@ -142,21 +144,21 @@ impl Plain {
         if !self.known(carrier, guid)? {
             return Ok(false);
         }
-        if self.own(carrier, property)?.as_deref() != old {
+        if self.own(carrier, property)?.as_deref() != old.map(OsStr::new) {
             return Err(not_the_one(carrier, guid));
         }
-        self.replace(carrier, property, new)?;
+        self.replace(carrier, property, new.map(OsStr::new))?;
         Ok(true)
     }
 
     /// After a failure, which is what the caller has to hear of.
-    fn put_back(self, carrier: &str, property: &str, value: Option<&str>) {
+    fn put_back(self, carrier: &str, property: &str, value: Option<&OsStr>) {
         if let Err(fault) = self.replace(carrier, property, value) {
             tracing::warn!(carrier, ?fault, "a record could not be put back");
         }
     }
 
-    fn replace(self, carrier: &str, property: &str, value: Option<&str>) -> Result<(), Fault> {
+    fn replace(self, carrier: &str, property: &str, value: Option<&OsStr>) -> Result<(), Fault> {
         match value {
             Some(value) => self.set(carrier, property, value),
             None => self.clear(carrier, property),
@@ -318,9 +320,10 @@ impl Plain {
         let mut turned_off = Vec::new();
         for pair in props.iter() {
             let (property, Value::List(attributes)) = pair? else { continue };
-            let own = attributes.str("source").is_ok_and(|source| source == target);
-            let Some(off) = tools::off(property).filter(|_| own) else { continue };
-            if attributes.str("value")? == off {
+            let own = attributes.os_str("source").is_ok_and(|source| source == target);
+            let Some(property) = property.to_str().filter(|_| own) else { continue };
+            let Some(off) = tools::off(property) else { continue };
+            if attributes.os_str("value")? == off {
                 turned_off.push((property, off));
             }
         }
@@ -331,7 +334,7 @@ impl Plain {
                 Some(old) => self.own_or_received(old, property)?,
                 None => None,
             };
-            if before.as_deref() != Some(off) {
+            if before.as_deref() != Some(OsStr::new(off)) {
                 self.replace(target, property, before.as_deref())?;
             }
         }
@@ -449,6 +452,7 @@ impl Plain {
 }
 
 /// Whether a record tells of a commit in place that has begun.
-fn is_staged(record: &str) -> bool {
-    record.contains(";strategy=in-place;state=committing;")
+fn is_staged(record: &OsStr) -> bool {
+    let part = b";strategy=in-place;state=committing;";
+    record.as_bytes().windows(part.len()).any(|window| window == part)
 }

@@ -161,10 +161,12 @@ impl Pool {
     /// The mount point that applies, with the names below the dataset that has it.
     pub(super) fn mountpoint(&self, name: &str) -> String {
         match self.inherited(name, "mountpoint") {
-            Some((source, PropertyValue::Text(path))) if path.starts_with('/') => {
-                format!("{path}{}", name.strip_prefix(&source).unwrap_or_default())
-            }
-            Some((_, PropertyValue::Text(other))) => other.clone(),
+            Some((source, PropertyValue::Text(path))) => match path.to_string_lossy() {
+                path if path.starts_with('/') => {
+                    format!("{path}{}", name.strip_prefix(&source).unwrap_or_default())
+                }
+                other => other.into_owned(),
+            },
             _ => format!("/{name}"),
         }
     }

@@ -1,5 +1,6 @@
 //! An engine whose process dies: after a number of effects no call comes back, as after `SIGKILL`.
 
+use std::ffi::OsStr;
 use std::os::fd::{BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -196,7 +197,7 @@ impl Engine for Mortal {
             fn destroy_bookmarks(names: &[String]) -> (), of names.first().map_or("", String::as_str);
             fn inherit(name: &DatasetName, guid: Guid, properties: &[&str]) -> (),
                 of name.as_str();
-            fn set_mountpoint(name: &DatasetName, value: &str) -> (), of name.as_str();
+            fn set_mountpoint(name: &DatasetName, value: &OsStr) -> (), of name.as_str();
             fn fence(name: &DatasetName) -> (), of name.as_str();
             fn unfence(name: &DatasetName, guid: Guid, before: Fence) -> (), of name.as_str();
             fn keep_from_boot_mounts(name: &DatasetName) -> (), of name.as_str();

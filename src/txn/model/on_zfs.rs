@@ -145,7 +145,7 @@ impl Backend for Home {
     fn make(&self, name: &DatasetName, own: bool) {
         let (scope, other) = &self.paths;
         let path = if own { other.clone() } else { scope.join(name.leaf()) };
-        let text = PropertyValue::Text(path.display().to_string());
+        let text = PropertyValue::Text(path.clone().into());
         let mountpoint = ("mountpoint".to_owned(), text);
         self.engine
             .create(name, if own { std::slice::from_ref(&mountpoint) } else { &[] })
@@ -179,9 +179,8 @@ impl Backend for Home {
     }
 
     fn rename(&self, from: &DatasetName, to: &DatasetName) {
-        let path = |name: &DatasetName| {
-            PathBuf::from(self.engine.facts(name.as_str()).unwrap().unwrap().mountpoint)
-        };
+        let path =
+            |name: &DatasetName| self.engine.facts(name.as_str()).unwrap().unwrap().mountpoint;
         let was = path(from);
         let mounted = self.mounted_at(&was).is_some_and(|source| source == from.as_str());
         self.engine.rename(from, to).unwrap();
@@ -206,6 +205,7 @@ impl Backend for Home {
         let mut datasets = BTreeMap::from([(self.scope.to_string(), Seen::default())]);
         for pair in out.list("return").unwrap().iter() {
             let (name, Value::List(seen)) = pair.unwrap() else { continue };
+            let name = name.to_str().unwrap();
             let text = |key: &str| seen.str(key).unwrap().to_owned();
             let (canmount, zoned) = (text("canmount") == "on", text("zoned") == "on");
             let snapshots = text("snapshots");

@@ -43,7 +43,7 @@ pub(super) fn known(pool: &Pool, name: &str, guid: Guid) -> Result<bool, Fault> 
 pub(super) fn set(own: &mut Own, property: &str, value: Option<&str>) {
     match value {
         Some(value) => {
-            own.insert(property.to_owned(), PropertyValue::Text(value.to_owned()));
+            own.insert(property.to_owned(), PropertyValue::Text(value.into()));
         }
         None => drop(own.remove(property)),
     }
@@ -119,7 +119,9 @@ pub(super) fn promote(pool: &mut Pool, promotion: Promotion<'_>) -> Result<Promo
         return Ok(Promoted::Replaced);
     }
     let stages = |value: &PropertyValue| match value {
-        PropertyValue::Text(text) => text.contains(";strategy=in-place;state=committing;"),
+        PropertyValue::Text(text) => {
+            text.to_string_lossy().contains(";strategy=in-place;state=committing;")
+        }
         PropertyValue::Number(_) => false,
     };
     if let Some(busy) = on_head.iter().find(|s| s.guid != base.guid && s.own.values().any(stages)) {
@@ -179,7 +181,7 @@ pub(super) fn conclude(pool: &mut Pool, conclusion: Conclusion<'_>) -> Result<Co
         set(own, property, None);
     }
     let keeps_away = |(name, value): &(&String, &PropertyValue)| {
-        tools::off(name).is_some_and(|off| **value == PropertyValue::Text(off.to_owned()))
+        tools::off(name).is_some_and(|off| **value == PropertyValue::Text(off.into()))
     };
     let closed: Vec<String> = own.iter().filter(keeps_away).map(|(name, _)| name.clone()).collect();
     for property in closed {

@@ -1,5 +1,6 @@
 //! The verbs of an engine, on the pool in memory.
 
+use std::ffi::OsStr;
 use std::os::fd::{BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
@@ -42,7 +43,7 @@ impl Engine for Memory {
             volume: false,
             origin: head.origin.filter(|_| of_head).map(Guid),
             children: if of_head { pool.children(name).count() as u64 } else { 0 },
-            mountpoint: if of_head { pool.mountpoint(name) } else { String::new() },
+            mountpoint: if of_head { pool.mountpoint(name).into() } else { PathBuf::new() },
         }))
     }
 
@@ -54,7 +55,7 @@ impl Engine for Memory {
         Ok(Settings {
             own: own.map(|(name, value)| (name.clone(), value.clone())).collect(),
             zoned: pool.zoned(name),
-            claim: pool.claim(name),
+            claim: pool.claim(name).map(PathBuf::from),
             ..Settings::plain()
         })
     }
@@ -235,7 +236,7 @@ impl Engine for Memory {
             return Err(Errno::NOENT.into());
         }
         let own = pool.own_mut(carrier)?;
-        let expected = old.map(|old| PropertyValue::Text(old.to_owned()));
+        let expected = old.map(|old| PropertyValue::Text(old.into()));
         if own.get(property) != expected.as_ref() {
             return Err(Errno::STALE.into());
         }
@@ -344,8 +345,8 @@ impl Engine for Memory {
         Ok(())
     }
 
-    fn set_mountpoint(&self, name: &DatasetName, value: &str) -> Result<(), Fault> {
-        set(self.pool().own_mut(name.as_str())?, "mountpoint", Some(value));
+    fn set_mountpoint(&self, name: &DatasetName, value: &OsStr) -> Result<(), Fault> {
+        set(self.pool().own_mut(name.as_str())?, "mountpoint", value.to_str());
         Ok(())
     }
 

@@ -151,7 +151,7 @@ impl Backend for InMemory {
     }
 
     fn make(&self, name: &DatasetName, own: bool) {
-        let path = PropertyValue::Text(self.paths().1);
+        let path = PropertyValue::Text(self.paths().1.into());
         let own = own.then(|| ("mountpoint".to_owned(), path)).into_iter().collect();
         let mut pool = self.memory.pool();
         let made = pool.new_dataset(name.as_str(), Dataset { own, ..Dataset::default() });
@@ -200,7 +200,7 @@ impl Backend for InMemory {
     fn annotate(&self, name: &DatasetName, note: u64) {
         let mut pool = self.memory.pool();
         let own = pool.own_mut(name.as_str()).expect("the target is there");
-        own.insert(NOTE.to_owned(), PropertyValue::Text(note.to_string()));
+        own.insert(NOTE.to_owned(), PropertyValue::Text(note.to_string().into()));
     }
 
     fn rename(&self, from: &DatasetName, to: &DatasetName) {
@@ -223,7 +223,7 @@ impl Backend for InMemory {
         let pool = self.memory.pool();
         let in_scope = |name: &str| name.starts_with(self.scope.as_str());
         let text = |dataset: &Dataset, property: &str| match dataset.own.get(property) {
-            Some(PropertyValue::Text(text)) => Some(text.clone()),
+            Some(PropertyValue::Text(text)) => Some(text.to_string_lossy().into_owned()),
             _ => None,
         };
         let seen = |(name, dataset): (&String, &Dataset)| {

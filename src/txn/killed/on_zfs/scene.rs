@@ -322,7 +322,7 @@ impl Scene {
 
     fn create(&self, name: &DatasetName, own: &[(String, PropertyValue)]) {
         self.engine.create(name, own).unwrap();
-        let path = self.engine.facts(name.as_str()).unwrap().unwrap().mountpoint.into();
+        let path = self.engine.facts(name.as_str()).unwrap().unwrap().mountpoint;
         let options = self.engine.mount_options(name).unwrap();
         let place = Place::new(None, path, options);
         let mount = self.engine.prepare_mount(name, place).unwrap();
@@ -330,7 +330,7 @@ impl Scene {
     }
 
     fn create_target(&self, site: &Site) {
-        let text = |value: &str| PropertyValue::Text(value.to_owned());
+        let text = |value: &str| PropertyValue::Text(value.into());
         let mut own =
             vec![("com.example:note", text("x")), ("com.sun:auto-snapshot", text("true"))];
         if self.scenario.by == By::PlainCalls {

@@ -154,9 +154,9 @@ pub(super) fn compare(found: &Facts, expected: &Facts, case: &str) {
 
 /// The kernel lists permissions in no order that would be the same for each dataset.
 fn sorted(list: NvRef<'_>) -> String {
-    let entry = |pair: Result<(&str, Value<'_>), _>| match pair.unwrap() {
-        (name, Value::List(below)) => format!("{name} ({})", sorted(below)),
-        (name, _) => name.to_owned(),
+    let entry = |pair: Result<(&std::ffi::OsStr, Value<'_>), _>| match pair.unwrap() {
+        (name, Value::List(below)) => format!("{name:?} ({})", sorted(below)),
+        (name, _) => format!("{name:?}"),
     };
     let entries: BTreeSet<String> = list.iter().map(entry).collect();
     entries.into_iter().collect::<Vec<_>>().join(", ")

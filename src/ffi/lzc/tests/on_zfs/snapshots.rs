@@ -1,6 +1,9 @@
+use std::ffi::OsStr;
 use std::fs::OpenOptions;
 use std::os::fd::AsFd;
+use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::OpenOptionsExt;
+use std::process::Command;
 use std::thread;
 
 use super::*;
@@ -60,9 +63,15 @@ fn holds() {
     lzc.hold(&[(&s, "one")], None).unwrap();
     lzc.hold(&[(&s, "two")], None).unwrap();
     let holds = lzc.get_holds(&s).unwrap();
-    let mut tags: Vec<_> = holds.iter().map(|(tag, _)| tag.as_str()).collect();
+    let mut tags: Vec<_> = holds.iter().map(|(tag, _)| tag.to_str().unwrap()).collect();
     tags.sort_unstable();
     assert_eq!(tags, ["one", "two"]);
+    // A tag is whatever its maker likes.
+    let odd = OsStr::from_bytes(b"Gr\xfcn");
+    let hold = |verb| Command::new("zfs").arg(verb).arg(odd).arg(&s).status().unwrap();
+    assert!(hold("hold").success());
+    assert!(lzc.get_holds(&s).unwrap().iter().any(|(tag, _)| tag == odd));
+    assert!(hold("release").success());
     assert!(holds.iter().all(|(_, time)| *time > 1_600_000_000), "{holds:?}");
 
     let error = lzc.hold(&[(&s, "one")], None).unwrap_err();
