@@ -454,6 +454,8 @@ pub(crate) trait Engine: Send + Sync + fmt::Debug {
     fn journal(&self, scope: Scope<'_>) -> Result<Vec<Entry>, Fault>;
     fn facts(&self, name: &str) -> Result<Option<Facts>, Fault>;
     fn settings(&self, dataset: &DatasetName) -> Result<Settings, Fault>;
+    /// Whether a filesystem has nothing in its root directory.
+    fn is_empty(&self, dataset: &DatasetName) -> Result<bool, Fault>;
     /// The length of the longest name of a snapshot or bookmark of `dataset`, without its own part.
     fn longest_snapshot(&self, dataset: &DatasetName) -> Result<usize, Fault>;
     /// Snapshots of `dataset` that are newer than the snapshot `base`, by full name.
@@ -562,11 +564,13 @@ pub(crate) trait Engine: Send + Sync + fmt::Debug {
     /// number is no other one's.
     fn mount_private(&self, dataset: &DatasetName, at: Private<'_>) -> Result<OwnedFd, Fault>;
     /// Takes the private mount away, wherever it is by now, and removes its directory if nothing was
-    /// written there; else returns it. Without the `root`: what is mounted at the path.
+    /// written there; else returns it. Without the `root`: what is mounted at the path, or the link there,
+    /// if that is one of the datasets `of`.
     fn unmount_private(
         &self,
         at: Private<'_>,
         root: Option<BorrowedFd<'_>>,
+        of: &[&DatasetName],
     ) -> Result<Option<Leftover>, Fault>;
     /// Takes a mount of `dataset` away that nobody asked for, and its directory if it is empty.
     fn unmount_stray(&self, place: &Place) -> Result<(), Fault>;

@@ -359,6 +359,11 @@ impl Engine for Kernel {
         })
     }
 
+    fn is_empty(&self, dataset: &DatasetName) -> Result<bool, Fault> {
+        let contexts = self.contexts(dataset)?;
+        Ok(mount::is_empty(&mount::root_as_it_is(dataset.as_str(), &contexts)?)?)
+    }
+
     fn snapshots_since(&self, dataset: &DatasetName, base: &str) -> Result<Vec<String>, Fault> {
         if let Some(plain) = self.plain(dataset.as_str())? {
             return plain.snapshots_since(dataset.as_str(), base);
@@ -833,7 +838,16 @@ impl Engine for Kernel {
         &self,
         at: Private<'_>,
         root: Option<BorrowedFd<'_>>,
+        of: &[&DatasetName],
     ) -> Result<Option<Leftover>, Fault> {
+        if root.is_none() {
+            let is_own = |found: &OsStr| of.iter().any(|name| found == name.as_str());
+            let linked = volume::name_of(at.path).is_none_or(|volume| is_own(volume.as_ref()));
+            let mounted = mount::on_top(&mount::table()?, at.path).is_none_or(is_own);
+            if !(linked && mounted) {
+                return Ok(Some(mount::another_ones(at.path)));
+            }
+        }
         Ok(mount::take_away_private(at, root)?)
     }
 

@@ -33,11 +33,11 @@ pub(crate) use filesystem::{Contexts, Shared, contexts, has_contexts};
 pub(crate) use inside::displaced;
 pub(crate) use point::{under_name, unmountable};
 pub(crate) use private::{
-    attach_private, has_something_below, leads_to, link_private, make_private_place,
+    another_ones, attach_private, has_something_below, leads_to, link_private, make_private_place,
     take_away_private, unfit,
 };
 pub(crate) use swap::{prepare, put, topmost};
-pub(crate) use table::{below, mounted_on, places, table};
+pub(crate) use table::{below, mounted_on, on_top, places, table};
 
 /// A new mount of `dataset` that is attached nowhere.
 ///
@@ -133,7 +133,7 @@ pub(crate) fn take_away_empty(path: &Path, number: Option<u64>) -> Result<bool, 
     is_empty(&root)
 }
 
-fn is_empty(directory: &OwnedFd) -> Result<bool, Errno> {
+pub(crate) fn is_empty(directory: &OwnedFd) -> Result<bool, Errno> {
     for entry in Dir::read_from(directory)? {
         if ![c".", c".."].contains(&entry?.file_name()) {
             return Ok(false);

@@ -56,6 +56,9 @@ pub enum Condition {
     /// It has ended, but something that it made could not be removed:
     /// [`Zfs::sweep`](crate::Zfs::sweep) tries again.
     Leftover,
+    /// Its record is on a dataset that belongs to a container (`zoned=on`): it is left alone. Recover it in
+    /// there, where what the container's root has written reaches no further than that root does.
+    OfContainer,
     /// Its record can't be relied on, and is not acted on.
     Unreadable {
         /// Why not.

@@ -74,6 +74,14 @@ pub(crate) fn open_by_name(volume: &str) -> Result<(PathBuf, OwnedFd), Errno> {
     if zvol::name(&device)? == volume { Ok((path, device)) } else { Err(Errno::STALE) }
 }
 
+/// The volume that a link to a device leads to; `None`: it is no link, or leads to no volume.
+pub(crate) fn name_of(link: &Path) -> Option<String> {
+    // By its name alone: to open what somebody else has put there may have effects.
+    let path = fs::read_link(link).ok()?;
+    path.to_str()?.strip_prefix("/dev/zd")?;
+    zvol::name(&open_device(link, OFlags::NONBLOCK).ok()?).ok()
+}
+
 /// The volume's device, and those of its partitions, which have caches of their own.
 fn devices(volume: &str) -> Result<Vec<PathBuf>, Errno> {
     let path = device(volume)?;

@@ -162,13 +162,13 @@ impl Zfs {
         loop {
             let found = self.cases_below(scope)?;
             let meant = |case: &&Case| is_meant(&case.condition());
-            let next = found.iter().filter(meant).find(|case| !tried.contains(&case.id));
+            let next = found.iter().filter(meant).find(|case| !tried.contains(&case.key()));
             let Some(case) = next else {
-                let untouched = found.iter().filter(|case| !tried.contains(&case.id));
+                let untouched = found.iter().filter(|case| !tried.contains(&case.key()));
                 recovery.untouched = untouched.map(Case::pending).collect();
                 return Ok(recovery);
             };
-            tried.insert(case.id);
+            tried.insert(case.key());
             match case.finish(&self.engine, |name| self.check_confinement(name).is_ok()) {
                 Ok(finished) => recovery.finished.push(finished),
                 Err(unfinished) => recovery.unfinished.push(*unfinished),
@@ -225,19 +225,30 @@ impl Zfs {
             ResumeError::Failed { error }
         };
         let found = self.cases_of(target).map_err(|fault| failed(Step::Look, fault))?;
-        let case = found.into_iter().find(|case| case.id == id);
-        let case = case.ok_or_else(|| ResumeError::NotFound { target: target.clone(), id })?;
-        match case.condition() {
-            Condition::Detached => {}
-            condition => return Err(ResumeError::NotDetached { id, condition }),
+        // Somebody else may have written a record with this id elsewhere.
+        let mut refused = ResumeError::NotFound { target: target.clone(), id };
+        let mut detached = None;
+        for case in found.iter().filter(|case| case.id == id) {
+            if detached.is_some() {
+                break;
+            }
+            match case.condition() {
+                Condition::Detached => {}
+                condition => {
+                    refused = ResumeError::NotDetached { id, condition };
+                    continue;
+                }
+            }
+            match case.survey(&self.engine).map_err(|fault| failed(Step::Look, fault))? {
+                Some(survey) if survey.sighting.workspace => detached = Some(survey.stage),
+                Some(survey) => {
+                    let workspace = survey.stage.order.layout.workspace;
+                    refused = ResumeError::NoWorkspace { id, workspace };
+                }
+                None => {}
+            }
         }
-        let survey = case.survey(&self.engine).map_err(|fault| failed(Step::Look, fault))?;
-        let survey = survey.ok_or_else(|| ResumeError::NotFound { target: target.clone(), id })?;
-        let mut stage = survey.stage;
-        if !survey.sighting.workspace {
-            let workspace = stage.order.layout.workspace.clone();
-            return Err(ResumeError::NoWorkspace { id, workspace });
-        }
+        let Some(mut stage) = detached else { return Err(refused) };
         let owner = Owner::this_process().map_err(|errno| failed(Step::Resume, errno.into()))?;
         let lease = Lease::take(id, owner.clone());
         let resumed = stage.resume(owner);
@@ -500,7 +511,7 @@ impl TransactionBuilder<'_> {
                     }
                     continue;
                 }
-                Condition::Detached | Condition::Leftover => continue,
+                Condition::Detached | Condition::Leftover | Condition::OfContainer => continue,
             };
             let survey = case.survey(&self.zfs.engine).map_err(look)?;
             if survey.is_some_and(|survey| survey.sighting.is_between()) {

@@ -158,6 +158,13 @@ fn leftover(path: &Path, reason: String, keeps: Keeps) -> Leftover {
     Leftover { name: path.display().to_string(), guid: Guid(0), reason, keeps }
 }
 
+/// What is at the path of a workspace and is none of this transaction's.
+pub(crate) fn another_ones(path: &Path) -> Leftover {
+    let reason =
+        "what is mounted there, or the link there, is another transaction's: it is left alone";
+    leftover(path, reason.to_owned(), Keeps::Unknown)
+}
+
 /// Whether something is in the directory below the mount at the path: it was written there in another mount
 /// namespace, or while the mount was away. `false` where the kernel doesn't let the directory be seen.
 pub(crate) fn has_something_below(at: &Path) -> Result<bool, Errno> {

@@ -1,7 +1,7 @@
 //! The mount table of a process: what is mounted where, and with what.
 
 use std::collections::HashSet;
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
 use std::fs;
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::{Path, PathBuf};
@@ -164,6 +164,11 @@ pub(crate) fn places(table: &[MountEntry], dataset: &str) -> Vec<Place> {
     let mut mounts: Vec<&MountEntry> = table.iter().filter(whole).collect();
     mounts.sort_by_key(|m| (below_slave(m), m.master.is_some()));
     mounts.iter().enumerate().map(|(position, m)| m.place(&mounts[..position])).collect()
+}
+
+/// The source of what is mounted at a path, by the topmost mount there.
+pub(crate) fn on_top<'a>(table: &'a [MountEntry], path: &Path) -> Option<&'a OsStr> {
+    table.iter().rev().find(|mount| mount.path == path).map(|mount| mount.source.as_os_str())
 }
 
 /// What is mounted on the mount `id`, directly or further down, but for snapshots that ZFS mounts by

@@ -37,6 +37,9 @@ pub(crate) struct Sighting {
     pub(crate) fenced: bool,
     /// Whether there is a snapshot that was taken to compare.
     pub(crate) look: bool,
+    /// Whether the record asks for a change of the dataset that has the record, and nothing but the record
+    /// says that it is the transaction's to make.
+    pub(crate) unproven: bool,
     /// How many parents an init transaction was to create.
     pub(crate) parents: usize,
 }
@@ -56,6 +59,13 @@ pub(crate) enum Aftermath {
 
 impl Sighting {
     pub(crate) fn aftermath(&self) -> Aftermath {
+        if self.unproven {
+            return Aftermath::Stuck(
+                "no clone of the base is beside the target that would prove what the record says: if \
+                 nobody has forged it, put zoned, canmount or readonly of the target right by hand, and \
+                 destroy the snapshot that has the record",
+            );
+        }
         match self.kind {
             Kind::Init if self.target == Named::New => Self::forward(),
             Kind::Init => Aftermath::Back(self.back(&[])),

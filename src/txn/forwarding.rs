@@ -11,6 +11,7 @@ macro_rules! forward_to_kernel {
                 fn journal(scope: Scope<'_>) -> Vec<Entry>;
                 fn facts(name: &str) -> Option<Facts>;
                 fn settings(dataset: &DatasetName) -> Settings;
+                fn is_empty(dataset: &DatasetName) -> bool;
                 fn longest_snapshot(dataset: &DatasetName) -> usize;
                 fn snapshots_since(dataset: &DatasetName, base: &str) -> Vec<String>;
                 fn snapshots_and_bookmarks(dataset: &DatasetName) -> Vec<String>;
@@ -78,7 +79,8 @@ macro_rules! forward_to_kernel {
                 fn mount_private(dataset: &DatasetName, at: Private<'_>) -> OwnedFd;
                 fn unmount_private(
                     at: Private<'_>,
-                    root: Option<BorrowedFd<'_>>
+                    root: Option<BorrowedFd<'_>>,
+                    of: &[&DatasetName]
                 ) -> Option<Leftover>;
                 fn unmount_stray(place: &Place) -> ();
                 fn unmount_unused(dataset: &DatasetName, place: &Place) -> ();

@@ -18,14 +18,14 @@ use std::ffi::{OsStr, OsString};
 use std::fmt;
 use std::iter::Peekable;
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::str::{FromStr, Split};
 
 use crate::name::{DatasetName, TransactionId};
 use crate::owner::Owner;
 use crate::ownership::Ids;
 use crate::receipt::{Guid, Strategy};
-use crate::txn::plan::{GATE_OF_PLAIN_CALLS, Kind};
+use crate::txn::plan::{GATE_OF_PLAIN_CALLS, Gate, Kind};
 
 /// The version that this file writes.
 const VERSION: u64 = 1;
@@ -294,7 +294,8 @@ impl Record {
         };
         of_kind
             && of_strategy
-            && self.gate.iter().all(|property| !property.is_empty())
+            && Gate::is_made_of(&self.gate)
+            && self.pin.as_deref().is_none_or(|pin| Path::new(pin).is_absolute())
             && self.final_leaf.as_deref().is_none_or(|leaf| self.target.snapshot(leaf).is_ok())
     }
 }
@@ -489,6 +490,16 @@ mod tests {
         })
     }
 
+    fn gates() -> impl Generator<Value = Vec<String>> {
+        let gate = |names: &[&str]| names.iter().map(|&name| name.to_owned()).collect::<Vec<_>>();
+        prop_oneof![
+            Just(gate(&[])),
+            Just(gate(&["zoned"])),
+            Just(gate(&["zoned", "org.openzfs.systemd:ignore"])),
+            Just(gate(&["canmount"])),
+        ]
+    }
+
     fn records() -> impl Generator<Value = Record> {
         let guid = || any::<u64>().prop_map(Guid);
         let states = prop_oneof![
@@ -502,8 +513,10 @@ mod tests {
         let what = (any::<u64>(), any::<bool>(), states, collection::vec(component(), 1..7));
         let guids = (guid(), option::of(guid()), option::of(guid()), any::<usize>());
         let texts = (
-            option::of(collection::vec(any::<u8>(), 0..20)),
-            collection::vec(any::<String>().prop_filter("empty", |s| !s.is_empty()), 0..4),
+            option::of(
+                collection::vec(any::<u8>(), 0..20).prop_map(|rest| [&b"/"[..], &rest].concat()),
+            ),
+            gates(),
             option::of(component()),
         );
         let rest = (
@@ -595,7 +608,7 @@ mod tests {
             workspace: Some(Guid(9)),
             missing_parents: 0,
             pin: Some("/srv/ä,b".into()),
-            gate: vec!["zoned".to_owned(), "a,b".to_owned()],
+            gate: vec!["zoned".to_owned(), "org.openzfs.systemd:ignore".to_owned()],
             settings: Some(10),
             ownership: Some(Ids {
                 user: Some(11),
@@ -612,9 +625,9 @@ mod tests {
         };
         let body = "1;id=0123456789abcdef;kind=update;strategy=promote;state=rolled-back;\
             target=tank/a%20b;guid=7;origin=8;workspace=9;parents=0;pin=/srv/%c3%a4%2cb;\
-            gate=zoned,a%2cb;settings=000000000000000a;ownership=11,-,2775,tree;final=x%20y;\
+            gate=zoned,org.openzfs.systemd:ignore;settings=000000000000000a;ownership=11,-,2775,tree;final=x%20y;\
             overwrite=yes;fence=inherited;owner=ab-12/13/14/15/16;begun=17";
-        assert_eq!(record.encode(), format!("{body};sum=1260f7fbb57d3ef1"));
+        assert_eq!(record.encode(), format!("{body};sum=decdd520206e5426"));
         assert_eq!(decode(&record.encode()), Ok(record.clone()));
         let place = PathBuf::from(OsString::from_vec(b"/run/\xff ;=,%/x".to_vec()));
         let record = Record { entrance: Some(Entrance { user: 33, place }), ..record };
@@ -677,7 +690,12 @@ mod tests {
             (";begun", ";pin=a=b;begun"),
             (";begun", ";pin=%ä;begun"),
             (";begun", ";gate=;begun"),
-            (";begun", ";gate=a,,b;begun"),
+            (";begun", ";gate=zoned,,canmount;begun"),
+            (";begun", ";gate=readonly;begun"),
+            (";begun", ";gate=zoned,readonly;begun"),
+            (";begun", ";gate=org.openzfs.systemd:ignore,zoned;begun"),
+            (";begun", ";gate=canmount,zoned;begun"),
+            (";begun", ";pin=legacy;begun"),
             (";begun", ";settings=a;begun"),
             (";begun", ";settings=000000000000000A;begun"),
             (";begun", ";final=;begun"),

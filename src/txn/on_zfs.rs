@@ -498,7 +498,7 @@ fn a_write_that_slips_in_just_before_the_destroy_is_kept() {
     let at = Private { path: &look, user: None, becomes: None };
     let root = scene.engine.kernel.mount_private(&name, at).unwrap();
     assert_eq!(fs::read_to_string(look.join("file")).unwrap(), "old and more");
-    scene.engine.kernel.unmount_private(at, Some(root.as_fd())).unwrap();
+    scene.engine.kernel.unmount_private(at, Some(root.as_fd()), &[]).unwrap();
     drop(root);
     scene.pool.cleanup();
 }

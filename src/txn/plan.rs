@@ -331,6 +331,12 @@ impl Gate {
         Self { pin: None, properties: properties.into_iter().collect() }
     }
 
+    /// Whether these properties are a gate that this crate makes, and no others.
+    pub(crate) fn is_made_of(properties: &[String]) -> bool {
+        let names: Vec<&str> = properties.iter().map(String::as_str).collect();
+        matches!(names[..], [] | [ZONED] | [ZONED, IGNORE] | [GATE_OF_PLAIN_CALLS])
+    }
+
     /// What closes it, as the kernel stores it.
     pub(crate) fn closed(&self) -> impl Iterator<Item = (String, PropertyValue)> {
         let value = |name: &String| match name.as_str() {

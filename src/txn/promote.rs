@@ -486,7 +486,7 @@ impl Stage {
         let known = record.target_guid.map(|guid| Known { name: predecessor, guid });
         let conclusion = Conclusion {
             target: Known { name: target, guid },
-            gate: &record.gate,
+            gate: if self.opens_gate { &record.gate } else { &[] },
             marked: &marked,
             predecessor: known.map(|known| Predecessor { known, since }),
             carrier: (&carrier, carrier_guid),

@@ -5,16 +5,19 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
-use crate::engine::{Engine, Entry, Facts, Fault, LOOK, MARK, Place, PropertyValue, Scope};
+use crate::engine::{
+    Engine, Entry, Facts, Fault, LOOK, MARK, Place, PropertyValue, Scope, Settings,
+};
+use crate::errno::Errno;
 use crate::error::StepError;
 use crate::name::{DatasetName, SnapshotName, TransactionId};
 use crate::owner::Fate;
-use crate::receipt::Guid;
+use crate::receipt::{Guid, Strategy};
 use crate::recovery::{Condition, Finished, Outcome, Pending, Unfinished};
 use crate::txn::aftermath::{Aftermath, Named, Sighting};
 use crate::txn::journal::{Fence, Record, State, Unreadable, id_of};
 use crate::txn::layout::Layout;
-use crate::txn::plan::{Kind, Plan, Shape, Step};
+use crate::txn::plan::{Gate, Kind, Plan, Shape, Step};
 use crate::txn::stage::{Order, Stage};
 use crate::zfs::private_path_of;
 
@@ -26,6 +29,8 @@ pub(crate) struct Case {
     carrier: String,
     guid: Guid,
     marks: Vec<Entry>,
+    /// Whether the carrier is a container's.
+    of_container: bool,
 }
 
 /// Every transaction that has a record in `scope`, those first whose end sets others free.
@@ -39,8 +44,13 @@ pub(crate) fn cases(engine: &dyn Engine, scope: Scope<'_>) -> Result<Vec<Case>, 
             false => Err("it was copied here by a receive".to_owned()),
         };
         let marks = entries.iter().filter(|mark| mark.local && mark.value == *id.to_string());
+        let marks = marks.cloned().collect();
+        let of_container = match &record {
+            Ok(record) => is_of_container(engine, entry, record)?,
+            Err(_) => false,
+        };
         let (carrier, guid) = (entry.carrier.clone(), entry.guid);
-        cases.push(Case { id, record, carrier, guid, marks: marks.cloned().collect() });
+        cases.push(Case { id, record, carrier, guid, marks, of_container });
     }
     cases.sort_by_key(|case| match case.record.as_ref().map(|record| record.state) {
         Ok(State::Open | State::Detached | State::RolledBack) => 0,
@@ -63,7 +73,36 @@ fn read(entry: &Entry) -> Result<Record, String> {
     if fits { Ok(record) } else { Err("it is not where it was written to".to_owned()) }
 }
 
+/// Whether a record is a container's: root in there may write what it likes, and nothing outside must follow
+/// from it. An update's record may be on a dataset that a commit has closed in the same way, until it is
+/// concluded; a dataset that was given to a container looks no different. What counts is the dataset above:
+/// it is the host's, and so is what was made beside the target.
+fn is_of_container(engine: &dyn Engine, entry: &Entry, record: &Record) -> Result<bool, Fault> {
+    let name = entry.carrier.split('@').next().unwrap_or_default();
+    let holder = name.parse::<DatasetName>().ok();
+    let asked = match record.kind {
+        Kind::Init => holder,
+        Kind::Update => holder.and_then(|holder| holder.parent()),
+    };
+    let Some(asked) = asked else { return Ok(false) };
+    match engine.settings(&asked) {
+        Ok(settings) => Ok(settings.zoned),
+        Err(fault) if fault.errno == Errno::NOENT => Ok(false),
+        Err(fault) => Err(fault),
+    }
+}
+
+/// Whether the commit's own gate makes its target look like a container's.
+fn is_zoning(record: &Record) -> bool {
+    record.gate.iter().any(|property| property == "zoned")
+}
+
 impl Case {
+    /// What tells it from every other: two records may bear one id, and a carrier may get another name.
+    pub(crate) fn key(&self) -> (TransactionId, Guid) {
+        (self.id, self.guid)
+    }
+
     pub(crate) fn is_on_snapshot(&self) -> bool {
         self.carrier.contains('@')
     }
@@ -73,6 +112,9 @@ impl Case {
             Ok(record) => record,
             Err(reason) => return Condition::Unreadable { reason: reason.clone() },
         };
+        if self.of_container {
+            return Condition::OfContainer;
+        }
         let owner = || record.owner.as_ref().map(|owner| (owner.fate(self.id), owner.pid()));
         match record.state {
             State::Detached => Condition::Detached,
@@ -193,20 +235,23 @@ impl Case {
 
     /// The target's name by now: the datasets above may have been renamed, and the record with them.
     fn target(&self, engine: &dyn Engine, record: &Record) -> Result<DatasetName, Fault> {
-        let moved = match (record.kind, self.carrier.parse::<SnapshotName>()) {
-            (Kind::Update, Ok(base)) => {
-                let beside =
-                    base.dataset().parent().map(|p| format!("{p}/{}", record.target.leaf()));
-                beside.and_then(|name| name.parse().ok())
+        let moved = match record.kind {
+            Kind::Update => {
+                let base = self.carrier.parse::<SnapshotName>().ok();
+                let above = base.and_then(|base| base.dataset().parent());
+                above.map(|above| format!("{above}/{}", record.target.leaf()))
             }
-            _ => {
+            Kind::Init => {
                 let parts: Vec<&str> = record.target.as_str().rsplit('/').collect();
                 let below = parts.into_iter().take(record.missing_parents + 1);
                 let name = below.fold(String::new(), |name, part| format!("/{part}{name}"));
-                format!("{}{name}", self.carrier).parse().ok()
+                Some(format!("{}{name}", self.carrier))
             }
         };
-        let moved = moved.unwrap_or_else(|| record.target.clone());
+        let moved = moved.and_then(|name| name.parse::<DatasetName>().ok()).ok_or_else(|| {
+            let detail = format!("{} where the record is by now has no name", record.target.leaf());
+            Fault { errno: Errno::INVAL, detail: Some(detail) }
+        })?;
         if moved == record.target {
             return Ok(moved);
         }
@@ -242,10 +287,7 @@ impl Survey {
             missing.insert(0, parent);
         }
         let layout = Layout::new(target, record.id, record.final_leaf.as_deref(), missing, 0)
-            .map_err(|error| Fault {
-                errno: crate::errno::Errno::INVAL,
-                detail: Some(error.to_string()),
-            })?;
+            .map_err(|error| Fault { errno: Errno::INVAL, detail: Some(error.to_string()) })?;
         let (kind, state) = (record.kind, record.state);
         let shape = Shape {
             kind,
@@ -283,6 +325,7 @@ impl Survey {
             pinned: false,
             fenced: false,
             look: false,
+            unproven: false,
             parents,
         };
         let mut survey = Self { sighting, stage };
@@ -304,25 +347,43 @@ impl Survey {
             let mark = case.marks.iter().find(|m| m.property == MARK && m.carrier == name.as_str());
             mark.map(|mark| mark.guid)
         };
-        sighting.target = match (marked(target), stage.engine.facts(target.as_str())?) {
+        stage.guids.parents = missing_parents.iter().map(marked).collect();
+        let at_target = stage.engine.facts(target.as_str())?;
+        let at_workspace = stage.engine.facts(workspace.as_str())?;
+        // What is in a parent that somebody else has made is somebody else's.
+        for (parent, made) in missing_parents.iter().zip(&stage.guids.parents) {
+            if made.is_none() && stage.engine.facts(parent.as_str())?.is_some() {
+                let taken = at_target.is_some();
+                sighting.target = if taken { Named::Other } else { Named::Nothing };
+                return Ok(());
+            }
+        }
+        sighting.target = match (marked(target), &at_target) {
             (Some(_), Some(_)) => Named::New,
-            // The marks go before the record.
-            (None, Some(_)) if sighting.state == State::Committed => Named::New,
+            // The marks go before the record, and the gate is open by then.
+            (None, Some(_)) if sighting.state == State::Committed => {
+                stage.opens_gate = false;
+                Named::New
+            }
             (None, Some(_)) => Named::Other,
             (_, None) => Named::Nothing,
         };
-        let facts = stage.engine.facts(workspace.as_str())?;
-        sighting.workspace = facts.is_some();
-        stage.guids.workspace = match sighting.target {
-            Named::New => stage.engine.facts(target.as_str())?.map(|facts| facts.guid),
-            // Without a mark it was interrupted between the two txgs of its making: its name has the
-            // id in it, and the record is older.
-            _ => facts.map(|facts| facts.guid),
+        // Without a mark it was interrupted between the two txgs of its making: nobody has written to it.
+        let is_own = match &at_workspace {
+            Some(facts) if facts.origin.is_some() || facts.volume => false,
+            Some(_) => marked(workspace).is_some() || stage.engine.is_empty(workspace)?,
+            None => false,
         };
-        stage.guids.parents = missing_parents.iter().map(marked).collect();
+        sighting.workspace = is_own;
+        stage.guids.workspace = match sighting.target {
+            Named::New => at_target.map(|facts| facts.guid),
+            _ => at_workspace.filter(|_| is_own).map(|facts| facts.guid),
+        };
         Ok(())
     }
 
+    /// Who writes to a dataset can write a record on it. So of what the record says, that counts which the
+    /// datasets say by themselves: the one that holds the base, and clones of the base.
     fn see_update(&mut self, case: &Case) -> Result<(), Fault> {
         let Self { sighting, stage } = self;
         let Layout { target, workspace, predecessor, .. } = &stage.order.layout;
@@ -330,27 +391,32 @@ impl Survey {
         let facts = |name: &DatasetName| stage.engine.facts(name.as_str());
         let guid = |facts: &Option<Facts>| facts.as_ref().map(|facts| facts.guid);
         let holder = case.carrier.split('@').next().unwrap_or_default();
+        let holds = |name: &DatasetName| holder == name.as_str();
+        let is_clone = |facts: &Option<Facts>| {
+            facts.as_ref().is_some_and(|facts| facts.origin == Some(case.guid))
+        };
         stage.guids.base = Some(case.guid);
         stage.base_at = Some(case.carrier.clone());
 
         let at_target = facts(target)?;
         sighting.target = match guid(&at_target) {
             None => Named::Nothing,
-            some if some == record.target_guid => Named::Old,
-            some if some == record.workspace => Named::New,
+            some if some == record.target_guid && (holds(target) || is_clone(&at_target)) => {
+                Named::Old
+            }
+            some if some == record.workspace && holds(target) => Named::New,
             Some(_) => Named::Other,
         };
         let at_workspace = facts(workspace)?;
-        let is_clone = at_workspace.as_ref().is_some_and(|w| w.origin == Some(case.guid));
-        let is_recorded = at_workspace.is_some() && guid(&at_workspace) == record.workspace;
-        sighting.workspace = is_clone || is_recorded;
+        let is_holder = holds(workspace) && guid(&at_workspace) == record.workspace;
+        sighting.workspace = at_workspace.is_some() && (is_clone(&at_workspace) || is_holder);
         sighting.promoted = match sighting.target {
             Named::New => true,
-            _ => sighting.workspace && holder == workspace.as_str(),
+            _ => sighting.workspace && is_holder,
         };
         let at_predecessor = facts(predecessor)?;
         sighting.predecessor =
-            at_predecessor.is_some() && guid(&at_predecessor) == record.target_guid;
+            is_clone(&at_predecessor) && guid(&at_predecessor) == record.target_guid;
         stage.guids.workspace = match sighting.target {
             Named::New => guid(&at_target),
             _ => sighting.workspace.then(|| guid(&at_workspace)).flatten(),
@@ -360,17 +426,39 @@ impl Survey {
             (_, true) => Some(predecessor),
             _ => None,
         };
-        if let (Some(old), Some(pin), State::Committing) = (old, &record.pin, record.state) {
+        // The mount point is pinned after the promote: the old target is a clone by then.
+        let pin = record.pin.as_ref().filter(|_| sighting.promoted);
+        if let (Some(old), Some(pin), State::Committing) = (old, pin, record.state) {
             let settings = stage.engine.settings(old)?;
             sighting.pinned = settings.own("mountpoint") == Some(&PropertyValue::Text(pin.clone()));
         }
-        if let (Some(old), true) = (old, record.fence.is_some()) {
+        let ended = matches!(sighting.state, State::Committed | State::Kept);
+        let may_be_fenced = !(ended && record.strategy == Strategy::InPlace);
+        if let (Some(old), Some(fence)) = (old.filter(|_| may_be_fenced), record.fence) {
             let settings = stage.engine.settings(old)?;
+            let own = settings.own("readonly");
             // It is put back in two txgs: `off`, and then inherited.
-            let half = record.fence == Some(Fence::Inherited) && settings.own("readonly").is_some();
-            sighting.fenced = settings.readonly || half;
+            let half = fence == Fence::Inherited && own.is_some();
+            sighting.fenced = own == Some(&PropertyValue::Number(1)) || half;
         }
-        let look = case.marks.iter().find(|mark| mark.property == LOOK);
+        if sighting.target == Named::New && !sighting.predecessor {
+            let settings = stage.engine.settings(target)?;
+            stage.opens_gate = false;
+            sighting.unproven |= is_closed(record, &settings);
+        }
+        // A workspace, or a predecessor, is made by who may make datasets beside the target.
+        sighting.unproven |= sighting.fenced && !sighting.workspace && !sighting.predecessor;
+        // Another commit may have moved it, to a dataset beside the target that begins with its name.
+        let look_leaf = format!("@{}", case.id.look_leaf());
+        let is_look = |mark: &&Entry| {
+            let dataset = mark.carrier.strip_suffix(&look_leaf);
+            let beside = |name: &str| {
+                let rest = name.strip_prefix(target.as_str());
+                rest.is_some_and(|rest| !rest.contains('/'))
+            };
+            mark.property == LOOK && dataset.is_some_and(|name| name == holder || beside(name))
+        };
+        let look = case.marks.iter().find(is_look);
         sighting.look = look.is_some();
         stage.look = look.map(|look| look.guid);
         Ok(())
@@ -449,6 +537,7 @@ impl Survey {
                     && places.is_empty()
                     && own.is_empty()
                     && gated
+                    && stage.opens_gate
                     && !is_another_containers(stage, &layout.target)?
                 {
                     let options = stage.engine.mount_options(&layout.target)?;
@@ -572,6 +661,13 @@ impl Survey {
 /// Whether it is the container that mounts a dataset, and not this process; the commit's own gate, which
 /// looks the same, is not meant.
 fn is_another_containers(stage: &Stage, dataset: &DatasetName) -> Result<bool, Fault> {
-    let gated = stage.order.record.gate.iter().any(|property| property == "zoned");
+    let gated = stage.opens_gate && is_zoning(&stage.order.record);
     Ok(!gated && stage.engine.settings(dataset)?.zoned)
+}
+
+/// Whether a dataset has any of the properties by which the record's gate is closed.
+fn is_closed(record: &Record, settings: &Settings) -> bool {
+    let gate = Gate { pin: None, properties: record.gate.clone() };
+    let own = |(name, value): (String, PropertyValue)| settings.own(&name) == Some(&value);
+    (is_zoning(record) && settings.zoned) || gate.closed().any(own)
 }

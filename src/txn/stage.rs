@@ -114,6 +114,8 @@ pub(crate) struct Stage {
     pub(super) on_progress: OnProgress,
     /// Whether this handle has begun to refuse writes to the target.
     pub(super) fenced: bool,
+    /// Whether the gate is this transaction's to open: of one that is recovered, not by its record alone.
+    pub(super) opens_gate: bool,
     /// Conflicts that the caller has asked to override.
     pub(crate) overridden: Vec<Conflict>,
     pub(crate) mounted: Vec<PathBuf>,
@@ -142,6 +144,7 @@ impl Stage {
             stale: Vec::new(),
             on_progress: OnProgress::default(),
             fenced: false,
+            opens_gate: true,
             overridden: Vec::new(),
             mounted: Vec::new(),
             gap: None,
@@ -166,6 +169,7 @@ impl Stage {
             base_at: _,
             root: _,
             on_progress: _,
+            opens_gate: _,
             workspace_snapshots: _,
             guids: Guids { workspace: _, base: _, parents: _, final_snapshot },
             // What an attempt has found and done.
@@ -269,6 +273,11 @@ impl Stage {
             if step == Step::EraseRecord && !errors.is_empty() {
                 continue;
             }
+            // The workspace proves to recovery that the fence is the transaction's.
+            let fenced = errors.iter().any(|error: &StepError| error.step == Step::Unfence);
+            if step == Step::DestroyWorkspace && fenced {
+                continue;
+            }
             errors.extend(self.finish(step).err());
             // Names and snapshots go back in order or not at all: recovery takes it up from here.
             let names = [Step::RenameBack, Step::UnpinMountpoint, Step::PromoteBack];
@@ -366,8 +375,7 @@ impl Stage {
             Step::SwapMounts => self.swap_mounts(),
             Step::UnmountWorkspace => {
                 let root = self.root.take();
-                let left = engine.unmount_private(order.private(), root.as_ref().map(AsFd::as_fd));
-                left.map(|left| self.kept.extend(left))
+                self.unmount_private(root.as_ref().map(AsFd::as_fd))
             }
             Step::Conclude => self.conclude(),
             Step::ParkPredecessor => self.park_predecessor(),
@@ -402,6 +410,20 @@ impl Stage {
     /// The root of the workspace.
     pub(super) fn root(&self) -> Result<BorrowedFd<'_>, Fault> {
         Ok(self.root.as_ref().ok_or(Errno::BADF)?.as_fd())
+    }
+
+    /// Without the `root`, only what is the workspace, by whichever name, is taken away from the path: the
+    /// id in a record, and so the path, may be another transaction's.
+    fn unmount_private(&mut self, root: Option<BorrowedFd<'_>>) -> Result<(), Fault> {
+        let Layout { target, workspace, .. } = &self.order.layout;
+        let mut names = Vec::new();
+        for name in [workspace, target] {
+            let guid = self.engine.facts(name.as_str())?.map(|facts| facts.guid);
+            names.extend((guid.is_some() && guid == self.guids.workspace).then_some(name));
+        }
+        let left = self.engine.unmount_private(self.order.private(), root, &names)?;
+        self.kept.extend(left);
+        Ok(())
     }
 
     /// Refuses where the path that the caller writes to has come to lead elsewhere, or had: part of the
@@ -521,12 +543,20 @@ impl Stage {
         destroyed.or_else(|fault| self.gone(name.as_str()).ok_or(fault))
     }
 
-    /// Destroys a parent; one that is in use stays, and is no longer marked as made for this.
+    /// Destroys a parent; one that is in use, or not empty, stays, and is no longer marked as made for this.
     fn destroy_parent(&self, level: usize) -> Result<(), Fault> {
         let guid = self.guids.parents.get(level).copied().flatten();
         let parent = self.order.layout.missing_parents.get(level);
         let (Some(parent), Some(guid)) = (parent, guid) else { return Ok(()) };
-        let result = self.destroy(parent.as_str(), Some(guid));
+        // A file that somebody has put there may be found nowhere else.
+        let result = match self.engine.is_empty(parent) {
+            Ok(true) => self.destroy(parent.as_str(), Some(guid)),
+            Ok(false) => Err(Fault {
+                errno: Errno::EXIST,
+                detail: Some("something was written into it".to_owned()),
+            }),
+            Err(fault) => self.gone(parent.as_str()).ok_or(fault),
+        };
         if result.is_err() {
             self.engine.inherit(parent, guid, &[MARK])?;
         }

@@ -277,6 +277,9 @@ impl Plain {
                 None => {}
                 Some((since, guid)) if !self.is(since, guid)? => return Ok(Concluded::Replaced),
                 Some(since) => {
+                    // As long as it is there, it proves to recovery that the gate is the commit's to open.
+                    self.set(known.name.as_str(), GATE_OF_PLAIN_CALLS, "noauto")?;
+                    gate.iter().try_for_each(|property| self.open(target.0, property))?;
                     match self.destroy_unchanged(known.name.as_str(), known.guid, since) {
                         Ok(_) => {}
                         Err(Fault { errno: Errno::TXTBSY, .. }) => return Ok(Concluded::Written),

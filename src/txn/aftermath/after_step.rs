@@ -60,6 +60,7 @@ impl Disk {
                 pinned: false,
                 fenced: false,
                 look: false,
+                unproven: false,
                 parents: shape.missing_parents,
             });
             return;

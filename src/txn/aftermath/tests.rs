@@ -58,6 +58,7 @@ fn sightings() -> Vec<Sighting> {
                 promoted: is(2),
                 pinned: is(3),
                 look: is(4),
+                unproven: false,
                 fenced: is(5),
                 parents: 0,
             };
@@ -86,6 +87,15 @@ fn steps(aftermath: &Aftermath) -> (&'static str, &[Step]) {
         Aftermath::Back(steps) => ("back", steps),
         Aftermath::Sweep(steps) => ("sweep", steps),
         Aftermath::Stuck(_) => ("stuck", &[]),
+    }
+}
+
+/// A record that asks for more than it can prove has no effect at all.
+#[test]
+fn nothing_is_done_for_a_record_that_proves_nothing() {
+    for sighting in sightings() {
+        let aftermath = Sighting { unproven: true, ..sighting }.aftermath();
+        assert!(matches!(aftermath, Aftermath::Stuck(_)), "{sighting:?}");
     }
 }
 

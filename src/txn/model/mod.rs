@@ -3,6 +3,7 @@
 
 mod acts;
 mod found;
+mod hostile;
 mod invariants;
 mod judge;
 mod machine;

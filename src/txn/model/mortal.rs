@@ -162,6 +162,7 @@ impl Engine for Mortal {
             fn journal(scope: Scope<'_>) -> Vec<Entry>;
             fn facts(name: &str) -> Option<Facts>;
             fn settings(dataset: &DatasetName) -> Settings;
+            fn is_empty(dataset: &DatasetName) -> bool;
             fn longest_snapshot(dataset: &DatasetName) -> usize;
             fn snapshots_since(dataset: &DatasetName, base: &str) -> Vec<String>;
             fn snapshots_and_bookmarks(dataset: &DatasetName) -> Vec<String>;
@@ -202,8 +203,11 @@ impl Engine for Mortal {
             fn unfence(name: &DatasetName, guid: Guid, before: Fence) -> (), of name.as_str();
             fn keep_from_boot_mounts(name: &DatasetName) -> (), of name.as_str();
             fn mount_private(dataset: &DatasetName, at: Private<'_>) -> OwnedFd, of dataset.as_str();
-            fn unmount_private(at: Private<'_>, root: Option<BorrowedFd<'_>>) -> Option<Leftover>,
-                of text(at.path);
+            fn unmount_private(
+                at: Private<'_>,
+                root: Option<BorrowedFd<'_>>,
+                of: &[&DatasetName]
+            ) -> Option<Leftover>, of text(at.path);
             fn unmount_stray(place: &Place) -> (), of text(&place.path);
             fn unmount_unused(dataset: &DatasetName, place: &Place) -> (), of dataset.as_str();
             fn write_back(dataset: &DatasetName) -> (), of dataset.as_str();

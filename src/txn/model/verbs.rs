@@ -14,6 +14,7 @@ use crate::engine::{
     Staging, Unfit, Watch,
 };
 use crate::errno::Errno;
+use crate::mount::another_ones;
 use crate::name::{DatasetName, SnapshotName};
 use crate::ownership::Ids;
 use crate::receipt::{ElsewhereMount, Guid, Leftover};
@@ -58,6 +59,10 @@ impl Engine for Memory {
             claim: pool.claim(name).map(PathBuf::from),
             ..Settings::plain()
         })
+    }
+
+    fn is_empty(&self, dataset: &DatasetName) -> Result<bool, Fault> {
+        Ok(self.pool().dataset(dataset.as_str())?.seen().is_empty())
     }
 
     fn longest_snapshot(&self, dataset: &DatasetName) -> Result<usize, Fault> {
@@ -395,11 +400,16 @@ impl Engine for Memory {
     fn unmount_private(
         &self,
         at: Private<'_>,
-        _: Option<BorrowedFd<'_>>,
+        root: Option<BorrowedFd<'_>>,
+        of: &[&DatasetName],
     ) -> Result<Option<Leftover>, Fault> {
         let at = at.path;
         let mut pool = self.pool();
-        pool.unmount(at);
+        let own = |dataset: u64| of.iter().any(|name| pool.guid(name.as_str()) == Some(dataset));
+        match pool.topmost(at).map(|mount| own(mount.dataset)) {
+            Some(false) if root.is_none() => return Ok(Some(another_ones(at))),
+            _ => drop(pool.unmount(at)),
+        }
         // The directory can't be removed as long as something is mounted there.
         if pool.topmost(at).is_some() { Err(Errno::BUSY.into()) } else { Ok(None) }
     }

@@ -127,7 +127,7 @@ fn what_was_synced_to_the_old_content_before_a_power_cut_is_kept_by_recovery() {
     let (kernel, at) = (&scene.engine.kernel, Private { path: &look, user: None, becomes: None });
     let root = kernel.mount_private(&predecessor.parse().unwrap(), at).unwrap();
     assert_eq!(fs::read_to_string(look.join("file")).unwrap(), "old, first, second");
-    kernel.unmount_private(at, Some(root.as_fd())).unwrap();
+    kernel.unmount_private(at, Some(root.as_fd()), &[]).unwrap();
     drop(root);
     scene.pool.cleanup();
 }
