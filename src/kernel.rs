@@ -153,9 +153,20 @@ impl Kernel {
         if let Some(runs) = self.programs.get() {
             return Ok((!runs).then_some(plain));
         }
-        let runs = match self.program(name, "return 0", &NvList::new()?, ProgramMode::NoSync) {
+        // Before OpenZFS 2.2.11, 2.3.9 and 2.4.4 root of any user namespace could run them, on any dataset: what
+        // can be done is no answer to what may be.
+        let asked = match plain::is_in_a_container() {
+            true => Err(Errno::PERM.into()),
+            false => self.program(name, "return 0", &NvList::new()?, ProgramMode::NoSync),
+        };
+        let runs = match asked {
             Ok(_) => true,
-            Err(Fault { errno: Errno::PERM | Errno::ACCES, .. }) => false,
+            // The module may have been built without them.
+            Err(Fault {
+                errno:
+                    Errno::PERM | Errno::ACCES | Errno::NOTSUP | Errno::ZFS_ERR_IOC_CMD_UNAVAIL,
+                ..
+            }) => false,
             // Such as a pool that doesn't exist: whoever asks has to say so in other words.
             Err(_) => return Ok(None),
         };

@@ -13,6 +13,7 @@ mod questions;
 mod verbs;
 
 use std::ffi::OsStr;
+use std::os::unix::fs::MetadataExt;
 
 use crate::engine::Fault;
 use crate::errno::Errno;
@@ -23,6 +24,16 @@ use lock::Lock;
 
 /// How often a snapshot that others' promotes move is looked for.
 const MOVES: usize = 20;
+
+/// `PROC_USER_INIT_INO`: the inode of the initial user namespace, on every Linux.
+const INITIAL_USER_NAMESPACE: u64 = 0xefff_fffd;
+
+/// Whether this process is in another user namespace than the initial one. Without a /proc that tells, it
+/// counts as not.
+pub(super) fn is_in_a_container() -> bool {
+    let namespace = std::fs::metadata("/proc/self/ns/user");
+    namespace.is_ok_and(|found| found.ino() != INITIAL_USER_NAMESPACE)
+}
 
 #[derive(Clone, Copy)]
 pub(super) struct Plain {

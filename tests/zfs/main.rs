@@ -13,6 +13,7 @@ mod container;
 mod endurance;
 mod errors;
 mod fence;
+mod forged;
 mod fork;
 mod forks;
 mod go_over;
