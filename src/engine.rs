@@ -89,8 +89,8 @@ pub(crate) enum Promoted {
 pub(crate) struct Conclusion<'a> {
     pub(crate) target: Known<'a>,
     /// Properties of the target to be cleared. With them go those that have had tools leave the workspace
-    /// alone: the predecessor's own values come back.
-    pub(crate) gate: &'a [String],
+    /// alone: the predecessor's own values come back. `None`: that was done.
+    pub(crate) gate: Option<&'a [String]>,
     /// Datasets that have the user property [`MARK`] of this transaction.
     pub(crate) marked: &'a [&'a DatasetName],
     pub(crate) predecessor: Option<Predecessor<'a>>,

@@ -150,6 +150,19 @@ pub enum BeginError {
         /// The length in bytes of the longest name that the transaction would need.
         len: usize,
     },
+    /// What the transaction has to write down would not fit into a property's value by its end.
+    #[error(
+        "the record of a transaction on {target} would have {length} bytes, and ZFS allows {max} in a \
+         property; the path of the target's mount point, or of the place for the workspace, has to be \
+         shorter (other bytes than letters, digits and _.:/@- count three times)",
+        max = crate::txn::journal::MAX_LEN
+    )]
+    RecordTooLong {
+        /// The target.
+        target: DatasetName,
+        /// The record's length in bytes, at its longest.
+        length: usize,
+    },
     /// A name for something that the caller asked for is not valid.
     #[error(transparent)]
     Name(#[from] NameError),

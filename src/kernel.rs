@@ -163,8 +163,7 @@ impl Kernel {
             Ok(_) => true,
             // The module may have been built without them.
             Err(Fault {
-                errno:
-                    Errno::PERM | Errno::ACCES | Errno::NOTSUP | Errno::ZFS_ERR_IOC_CMD_UNAVAIL,
+                errno: Errno::PERM | Errno::ACCES | Errno::NOTSUP | Errno::ZFS_ERR_IOC_CMD_UNAVAIL,
                 ..
             }) => false,
             // Such as a pool that doesn't exist: whoever asks has to say so in other words.
@@ -345,9 +344,7 @@ impl Engine for Kernel {
             Err(_) => None,
         };
         let canmount_on = number(props.view(), "canmount").unwrap_or(1) == 1;
-        // Who may run programs is in no container.
-        let zoned = number(props.view(), "zoned").unwrap_or(0) == 1
-            && self.plain(dataset.as_str())?.is_none();
+        let zoned = number(props.view(), "zoned").unwrap_or(0) == 1 && !plain::is_in_a_container();
         let claim = (canmount_on && !zoned).then(|| mountpoint(props.view(), dataset)).flatten();
         Ok(Settings {
             own: own_properties,
@@ -593,17 +590,18 @@ impl Engine for Kernel {
             conclusion;
         let mut args = NvList::new()?;
         add_known(&mut args, "target", target)?;
-        let gate: Vec<&str> = gate.iter().map(String::as_str).collect();
-        args.add_str_array("gate", &gate)?;
+        let closed: Vec<&str> = gate.unwrap_or_default().iter().map(String::as_str).collect();
+        args.add_str_array("gate", &closed)?;
         let marked: Vec<&str> = marked.iter().map(|name| name.as_str()).collect();
         args.add_str_array("marked", &marked)?;
         args.add_str("mark", MARK)?;
         let mut off = NvList::new()?;
-        for (tool, value) in tools::ALWAYS {
-            off.add_str(tool, value)?;
+        for (tool, value) in tools::ALWAYS.iter().filter(|_| gate.is_some()) {
+            off.add_str(tool, *value)?;
         }
         args.add_nvlist("tools", &off)?;
-        args.add_str_array("named_for_tools", &tools::NAMED)?;
+        let named = gate.map(|_| &tools::NAMED[..]).unwrap_or_default();
+        args.add_str_array("named_for_tools", named)?;
         args.add_str("named_off", tools::NAMED_OFF)?;
         args.add_str("carrier", carrier.0)?;
         args.add_i64("carrier_guid", lua_guid(carrier.1))?;
@@ -616,7 +614,7 @@ impl Engine for Kernel {
                 args.add_i64("since_guid", lua_guid(guid))?;
             }
         }
-        let plain = match gate.contains(&GATE_OF_PLAIN_CALLS) {
+        let plain = match closed.contains(&GATE_OF_PLAIN_CALLS) {
             // No program can open it: what was begun with plain calls ends with them.
             true => Some(Plain { lzc: self.lzc, libzfs: self.libzfs }),
             false => self.plain(target.name.as_str())?,

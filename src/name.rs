@@ -121,6 +121,20 @@ impl DatasetName {
         self.0.rsplit_once('/').map(|(parent, _)| Self(parent.to_owned()))
     }
 
+    /// The name without what a workspace's or predecessor's ends with.
+    pub(crate) fn stem(&self) -> &str {
+        const LEN: usize = "-txn-0123456789abcdef".len();
+        let split = self.0.len().checked_sub(LEN).and_then(|at| self.0.split_at_checked(at));
+        let Some((stem, suffix)) = split.filter(|(stem, _)| !stem.ends_with('/')) else {
+            return &self.0;
+        };
+        let id = suffix.strip_prefix("-txn-").or_else(|| suffix.strip_prefix("-old-"));
+        match id.and_then(|id| id.parse::<TransactionId>().ok()) {
+            Some(_) => stem,
+            None => &self.0,
+        }
+    }
+
     /// The last part of the name.
     pub fn leaf(&self) -> &str {
         self.0.rsplit('/').next().unwrap_or_default()
@@ -328,6 +342,23 @@ mod tests {
 
     fn reason(name: &str) -> NameReason {
         name.parse::<DatasetName>().unwrap_err().reason
+    }
+
+    #[test]
+    fn a_stem_is_the_name_that_a_transaction_has_added_to() {
+        let stem = |name: &str| name.parse::<DatasetName>().unwrap().stem().to_owned();
+        for (name, expected) in [
+            ("tank/a-txn-0123456789abcdef", "tank/a"),
+            ("tank/a-old-0123456789abcdef", "tank/a"),
+            ("tank/a-txn-0123456789abcdef-old-0123456789abcdef", "tank/a-txn-0123456789abcdef"),
+            ("tank/a-new-0123456789abcdef", "tank/a-new-0123456789abcdef"),
+            ("tank/a-txn-0123456789abcdeg", "tank/a-txn-0123456789abcdeg"),
+            ("tank/-txn-0123456789abcdef", "tank/-txn-0123456789abcdef"),
+            ("tank/a", "tank/a"),
+            ("tank", "tank"),
+        ] {
+            assert_eq!(stem(name), expected);
+        }
     }
 
     #[test]

@@ -42,6 +42,17 @@ pub(crate) enum Fate {
 }
 
 impl Owner {
+    /// The one whose text is the longest: a boot's id is a UUID.
+    pub(crate) fn longest() -> Self {
+        Self {
+            boot: "0".repeat(36),
+            pid_namespace: u64::MAX,
+            time_namespace: u64::MAX,
+            pid: u32::MAX,
+            start: u64::MAX,
+        }
+    }
+
     /// The process that asks.
     pub(crate) fn this_process() -> Result<Self, Errno> {
         let namespace =

@@ -15,7 +15,8 @@ pub struct Pending {
     pub id: TransactionId,
     /// The dataset or snapshot that carries its record.
     pub carrier: String,
-    /// What it is about; `None` where the record can't be read.
+    /// What it is about, by the name that the record has, or, in [`Zfs::pending`](crate::Zfs::pending), the
+    /// one that it has by now; `None` where the record can't be read.
     pub target: Option<DatasetName>,
     /// Init or update; `None` where the record can't be read.
     pub kind: Option<Kind>,
@@ -24,6 +25,9 @@ pub struct Pending {
     pub begun: Option<SystemTime>,
     /// How it stands.
     pub condition: Condition,
+    /// What [`Zfs::recover`](crate::Zfs::recover) would bring it to as things are now, or the reason why it
+    /// could not; `None` where it would leave the transaction alone, and of what it has left alone.
+    pub outlook: Option<Result<Outcome, String>>,
 }
 
 impl Pending {
@@ -56,8 +60,9 @@ pub enum Condition {
     /// It has ended, but something that it made could not be removed:
     /// [`Zfs::sweep`](crate::Zfs::sweep) tries again.
     Leftover,
-    /// Its record is on a dataset that belongs to a container (`zoned=on`): it is left alone. Recover it in
-    /// there, where what the container's root has written reaches no further than that root does.
+    /// Its record is on a dataset that belongs to a container (`zoned=on`), and asks for what nobody in there
+    /// could have begun: it is left alone. Where somebody began it before the dataset was given away,
+    /// recover it in there.
     OfContainer,
     /// Its record can't be relied on, and is not acted on.
     Unreadable {

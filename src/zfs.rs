@@ -101,7 +101,8 @@ impl Zfs {
     }
 
     /// Lists the transactions that have a record on `scope` or anything below it: those that are
-    /// open, detached, interrupted, or have left something. Changes nothing.
+    /// open, detached, interrupted, or have left something, and what [`recover`](Self::recover) would do
+    /// about each. Changes nothing: a way to ask first, of a pool that comes from elsewhere above all.
     ///
     /// Takes a look at every dataset and every snapshot's name in `scope`.
     ///
@@ -111,7 +112,9 @@ impl Zfs {
     /// # Privileges
     /// That of reading datasets.
     pub fn pending(&self, scope: &DatasetName) -> Result<Vec<Pending>, RecoverError> {
-        Ok(self.cases_below(scope)?.iter().map(Case::pending).collect())
+        let allowed = |name: &DatasetName| self.check_confinement(name).is_ok();
+        let cases = self.cases_below(scope)?;
+        Ok(cases.iter().map(|case| case.pending(&self.engine, allowed)).collect())
     }
 
     /// Finishes every transaction on `scope`, and anything below it, whose process is gone: forward
@@ -156,22 +159,35 @@ impl Zfs {
         scope: &DatasetName,
         is_meant: impl Fn(&Condition) -> bool,
     ) -> Result<Recovery, RecoverError> {
+        let engine = self.engine.as_ref();
         let mut recovery = Recovery::default();
         let mut tried = HashSet::new();
-        // Finishing one may move the record of another: look again after each.
+        // Who writes records all the time keeps nobody busy: those of the first walk are finished.
+        let mut known: Option<HashSet<_>> = None;
         loop {
             let found = self.cases_below(scope)?;
-            let meant = |case: &&Case| is_meant(&case.condition());
-            let next = found.iter().filter(meant).find(|case| !tried.contains(&case.key()));
-            let Some(case) = next else {
-                let untouched = found.iter().filter(|case| !tried.contains(&case.key()));
-                recovery.untouched = untouched.map(Case::pending).collect();
-                return Ok(recovery);
+            let keys = || found.iter().map(Case::key).collect();
+            let known = known.get_or_insert_with(keys);
+            let is_next = |case: &&Case| {
+                let key = case.key();
+                is_meant(&case.condition()) && known.contains(&key) && !tried.contains(&key)
             };
-            tried.insert(case.key());
-            match case.finish(&self.engine, |name| self.check_confinement(name).is_ok()) {
-                Ok(finished) => recovery.finished.push(finished),
-                Err(unfinished) => recovery.unfinished.push(*unfinished),
+            let next: Vec<&Case> = found.iter().filter(is_next).collect();
+            if next.is_empty() {
+                let untouched = found.iter().filter(|case| !tried.contains(&case.key()));
+                recovery.untouched = untouched.map(Case::left_alone).collect();
+                return Ok(recovery);
+            }
+            for (number, case) in next.into_iter().enumerate() {
+                // Finishing one may have moved the record of another: the next walk finds that one.
+                if number > 0 && !matches!(case.is_where_it_was(engine), Ok(true)) {
+                    continue;
+                }
+                tried.insert(case.key());
+                match case.finish(&self.engine, |name| self.check_confinement(name).is_ok()) {
+                    Ok(finished) => recovery.finished.push(finished),
+                    Err(unfinished) => recovery.unfinished.push(*unfinished),
+                }
             }
         }
     }
@@ -441,14 +457,9 @@ impl TransactionBuilder<'_> {
         order.record.owner = Some(owner.clone());
         order.record.entrance = entrance;
         order.private_path = private_path_of(&order.record);
-        // What is added to it later is not much.
-        if let (Some(entrance), true) =
-            (&order.record.entrance, order.record.encode().len() > MAX_LEN - 64)
-        {
-            return Err(BeginError::UnsafePlace {
-                path: entrance.place.clone(),
-                reason: "is too long for the transaction's record",
-            });
+        let length = order.record.longest();
+        if length > MAX_LEN {
+            return Err(BeginError::RecordTooLong { target: self.target.clone(), length });
         }
         Transaction::begin(Arc::clone(&self.zfs.engine), order, Lease::take(id, owner))
     }

@@ -400,13 +400,13 @@ impl Stage {
         // It goes last: somebody has swept the rest.
         let Some(base) = self.base_at.clone() else { return Ok(()) };
         // Later commits may have made another dataset the target, and moved its snapshots.
-        let (target, target_guid) = if !self.is_target()? {
-            let holder: SnapshotName = base.parse().map_err(|_| Fault::from(Errno::INVAL))?;
-            let guid = self.guid_of(holder.dataset().as_str())?;
-            (holder.dataset(), guid)
-        } else {
-            (target, self.order.record.target_guid.ok_or_else(unknown)?)
+        let holder: SnapshotName = base.parse().map_err(|_| Fault::from(Errno::INVAL))?;
+        let holder = holder.dataset();
+        let target_guid = match holder == target && self.is_target()? {
+            true => self.order.record.target_guid.ok_or_else(unknown)?,
+            false => self.guid_of(holder.as_str())?,
         };
+        let target = holder;
         let mut snapshots: Vec<(String, Guid)> = Vec::new();
         if let (None, Some(guid)) = (&final_leaf, self.guids.final_snapshot) {
             snapshots.push((self.sent(&target)?.to_string(), guid));

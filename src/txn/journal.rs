@@ -174,10 +174,10 @@ pub(crate) enum Unreadable {
 impl Record {
     /// The property's value.
     ///
-    /// It is longer than [`MAX_LEN`], and then can't be stored or read back, only if the pin is
-    /// very long: 2,000 bytes of pin fit whatever they are, and 4,095 (the longest path) if they
-    /// are letters, digits and `_.:/@-`, for all others take three bytes each. An entrance with which it
-    /// would be too long is refused at begin.
+    /// It is longer than [`MAX_LEN`], and then can't be stored or read back, only if the pin or the
+    /// entrance is very long: 2,000 bytes of pin fit whatever they are, and 4,095 (the longest path) if
+    /// they are letters, digits and `_.:/@-`, for all others take three bytes each. Begin refuses what
+    /// could become too long ([`Record::longest`]).
     pub(crate) fn encode(&self) -> String {
         let mut fields = vec![
             VERSION.to_string(),
@@ -209,6 +209,16 @@ impl Record {
         fields.extend(self.owner.as_ref().map(|owner| format!("owner={owner}")));
         fields.push(format!("begun={}", self.begun));
         seal(&fields.join(";"))
+    }
+
+    /// The length of its value at its longest, whatever becomes of the transaction.
+    pub(crate) fn longest(&self) -> usize {
+        let states = State::ALL.map(|state| {
+            let owner = Some(Owner::longest());
+            let workspace = Some(Guid(u64::MAX));
+            Self { state, workspace, owner, ..self.clone() }.encode().len()
+        });
+        states.into_iter().max().unwrap_or_default()
     }
 
     /// The record that `property` has as its `value`.
@@ -812,6 +822,23 @@ mod tests {
         assert_eq!(decode(&record.encode()), Ok(record.clone()));
         record.pin.as_mut().unwrap().push("/");
         assert_eq!(decode(&record.encode()), Err(Unreadable::Damaged));
+    }
+
+    /// I9: no step of a commit finds that its record has outgrown the property.
+    #[test]
+    fn a_record_that_fits_at_begin_fits_to_its_end() {
+        let begun = decode(&seal(UPDATE)).unwrap();
+        let owner = |pid| Some(format!("{}/1/2/{pid}/4", "a".repeat(36)).parse().unwrap());
+        for pin in [0, 2_000, 4_095] {
+            let pin = Some(" ".repeat(pin).into());
+            let begun = Record { pin, workspace: None, owner: owner(1), ..begun.clone() };
+            for (state, pid) in State::ALL.into_iter().zip([1, 99, i32::MAX].into_iter().cycle()) {
+                let workspace = Some(Guid(u64::MAX));
+                let later = Record { state, workspace, owner: owner(pid), ..begun.clone() };
+                assert!(later.encode().len() <= begun.longest(), "{later:?}");
+            }
+            assert!(begun.longest() < begun.encode().len() + 150);
+        }
     }
 
     /// SplitMix64: the same damage in each run.

@@ -486,7 +486,7 @@ impl Stage {
         let known = record.target_guid.map(|guid| Known { name: predecessor, guid });
         let conclusion = Conclusion {
             target: Known { name: target, guid },
-            gate: if self.opens_gate { &record.gate } else { &[] },
+            gate: self.opens_gate.then_some(&record.gate),
             marked: &marked,
             predecessor: known.map(|known| Predecessor { known, since }),
             carrier: (&carrier, carrier_guid),

@@ -45,9 +45,12 @@ pub(crate) fn cases(engine: &dyn Engine, scope: Scope<'_>) -> Result<Vec<Case>, 
         };
         let marks = entries.iter().filter(|mark| mark.local && mark.value == *id.to_string());
         let marks = marks.cloned().collect();
-        let of_container = match &record {
-            Ok(record) => is_of_container(engine, entry, record)?,
-            Err(_) => false,
+        let (record, of_container) = match record {
+            Ok(record) => match is_of_container(engine, entry, &record) {
+                Ok(of_container) => (Ok(record), of_container),
+                Err(fault) => (Err(format!("it can't be seen whose it is: {}", fault.errno)), true),
+            },
+            Err(reason) => (Err(reason), true),
         };
         let (carrier, guid) = (entry.carrier.clone(), entry.guid);
         cases.push(Case { id, record, carrier, guid, marks, of_container });
@@ -73,8 +76,8 @@ fn read(entry: &Entry) -> Result<Record, String> {
     if fits { Ok(record) } else { Err("it is not where it was written to".to_owned()) }
 }
 
-/// Whether a record is a container's: root in there may write what it likes, and nothing outside must follow
-/// from it. An update's record may be on a dataset that a commit has closed in the same way, until it is
+/// Whether a record is a container's: root in there may write what it likes, and nothing must follow from it
+/// that root in there could not do. An update's record may be on a dataset that a commit has closed in the same way, until it is
 /// concluded; a dataset that was given to a container looks no different. What counts is the dataset above:
 /// it is the host's, and so is what was made beside the target.
 fn is_of_container(engine: &dyn Engine, entry: &Entry, record: &Record) -> Result<bool, Fault> {
@@ -84,10 +87,19 @@ fn is_of_container(engine: &dyn Engine, entry: &Entry, record: &Record) -> Resul
         Kind::Init => holder,
         Kind::Update => holder.and_then(|holder| holder.parent()),
     };
-    let Some(asked) = asked else { return Ok(false) };
-    match engine.settings(&asked) {
+    match (asked, record.kind) {
+        (Some(asked), _) => is_zoned(engine, &asked),
+        // A pool's root has nothing above it.
+        (None, Kind::Update) => Ok(name.contains('/')),
+        (None, Kind::Init) => Ok(true),
+    }
+}
+
+/// What isn't there under its name may be a container's, whose root may rename it at any moment.
+fn is_zoned(engine: &dyn Engine, dataset: &DatasetName) -> Result<bool, Fault> {
+    match engine.settings(dataset) {
         Ok(settings) => Ok(settings.zoned),
-        Err(fault) if fault.errno == Errno::NOENT => Ok(false),
+        Err(fault) if fault.errno == Errno::NOENT => Ok(true),
         Err(fault) => Err(fault),
     }
 }
@@ -112,7 +124,8 @@ impl Case {
             Ok(record) => record,
             Err(reason) => return Condition::Unreadable { reason: reason.clone() },
         };
-        if self.of_container {
+        // In there, no dataset is closed by what has a container mount it.
+        if self.of_container && is_zoning(record) {
             return Condition::OfContainer;
         }
         let owner = || record.owner.as_ref().map(|owner| (owner.fate(self.id), owner.pid()));
@@ -127,7 +140,31 @@ impl Case {
         }
     }
 
-    pub(crate) fn pending(&self) -> Pending {
+    /// Whether recovery finishes it.
+    pub(crate) fn is_to_be_finished(&self) -> bool {
+        matches!(self.condition(), Condition::Interrupted | Condition::Leftover)
+    }
+
+    /// What recovery would find, and do about it.
+    pub(crate) fn pending(
+        &self,
+        engine: &Arc<dyn Engine>,
+        is_allowed: impl Fn(&DatasetName) -> bool,
+    ) -> Pending {
+        let mut pending = self.left_alone();
+        if self.is_to_be_finished() {
+            let prospect = self.prospect(engine, is_allowed, true);
+            if let Ok(Prospect { survey, .. }) = &prospect {
+                pending.target = Some(survey.stage.order.layout.target.clone());
+            }
+            let outlook = prospect.map(|prospect| prospect.outcome);
+            pending.outlook = Some(outlook.map_err(|refusal| refusal.reason));
+        }
+        pending
+    }
+
+    /// What the record says.
+    pub(crate) fn left_alone(&self) -> Pending {
         let record = self.record.as_ref().ok();
         let begun = |record: &Record| SystemTime::UNIX_EPOCH + Duration::from_secs(record.begun);
         Pending {
@@ -137,51 +174,87 @@ impl Case {
             kind: record.map(|record| record.kind),
             begun: record.map(begun),
             condition: self.condition(),
+            outlook: None,
         }
     }
 
-    fn unfinished(&self, reason: String, error: Option<StepError>) -> Box<Unfinished> {
-        Box::new(Unfinished { pending: self.pending(), reason, error })
+    /// Whether its record is still where it was found.
+    pub(crate) fn is_where_it_was(&self, engine: &dyn Engine) -> Result<bool, Fault> {
+        Ok(engine.facts(&self.carrier)?.is_some_and(|facts| facts.guid == self.guid))
     }
 
     /// What is there of it, and the stage to act on it; `None` for a record that can't be read.
     pub(crate) fn survey(&self, engine: &Arc<dyn Engine>) -> Result<Option<Survey>, Fault> {
-        let Ok(record) = &self.record else { return Ok(None) };
-        let target = self.target(engine.as_ref(), record)?;
-        Survey::new(Arc::clone(engine), self, record.clone(), &target).map(Some)
+        self.look(engine, false)
     }
 
-    /// Finishes it, forward or back.
-    /// Touches nothing unless all of its names are allowed.
-    pub(crate) fn finish(
+    /// Who merely `asks` has nothing mounted for it.
+    fn look(&self, engine: &Arc<dyn Engine>, asks: bool) -> Result<Option<Survey>, Fault> {
+        let Ok(record) = &self.record else { return Ok(None) };
+        let target = self.target(engine.as_ref(), record)?;
+        Survey::new(Arc::clone(engine), self, record.clone(), &target, asks).map(Some)
+    }
+
+    /// What is there of it, and what is to be done: nothing unless all of its names are allowed.
+    fn prospect(
         &self,
         engine: &Arc<dyn Engine>,
         is_allowed: impl Fn(&DatasetName) -> bool,
-    ) -> Result<Finished, Box<Unfinished>> {
-        let fault = |fault: Fault| {
-            let (errno, detail) = (fault.errno, fault.detail);
-            let error =
-                StepError { step: Step::Look, subject: self.carrier.clone(), errno, detail };
-            self.unfinished(error.to_string(), Some(error))
-        };
-        let survey = self.survey(engine).map_err(fault)?;
-        let Some(mut survey) = survey else {
-            return Err(self.unfinished("its record can't be read".to_owned(), None));
-        };
-        if !survey.stage.order.layout.datasets().all(is_allowed) {
-            let reason = "it is outside of what this handle is confined to";
-            return Err(self.unfinished(reason.to_owned(), None));
+        asks: bool,
+    ) -> Result<Prospect, Refusal> {
+        let refusal = |reason: &str| Refusal { reason: reason.to_owned(), error: None };
+        let survey = self.look(engine, asks).map_err(|fault| self.failed(fault))?;
+        let survey = survey.ok_or_else(|| refusal("its record can't be read"))?;
+        if let Some(what) = &survey.undecided {
+            return Err(refusal(&format!("recovery looks at it first: it depends on {what}")));
         }
-        if self.carrier.starts_with(&format!("{}@", survey.stage.order.layout.predecessor)) {
-            let reason = "the predecessor was promoted by somebody, and is theirs now";
-            return Err(self.unfinished(reason.to_owned(), None));
+        let layout = &survey.stage.order.layout;
+        if !layout.datasets().all(is_allowed) {
+            return Err(refusal("it is outside of what this handle is confined to"));
+        }
+        if self.carrier.starts_with(&format!("{}@", layout.predecessor)) {
+            return Err(refusal("the predecessor was promoted by somebody, and is theirs now"));
         }
         let (steps, outcome) = match survey.sighting.aftermath() {
             Aftermath::Forward(steps) => (steps, Outcome::Committed),
             Aftermath::Back(steps) => (steps, Outcome::RolledBack),
             Aftermath::Sweep(steps) => (steps, Outcome::Swept),
-            Aftermath::Stuck(reason) => return Err(self.unfinished(reason.to_owned(), None)),
+            Aftermath::Stuck(reason) => return Err(refusal(reason)),
         };
+        let mut steps = steps;
+        // Its mounts are nowhere here.
+        steps.retain(|step| !(survey.of_container && *step == Step::UnmountWorkspace));
+        Ok(Prospect { survey, steps, outcome })
+    }
+
+    /// It could not be looked at.
+    fn failed(&self, Fault { errno, detail }: Fault) -> Refusal {
+        StepError { step: Step::Look, subject: self.carrier.clone(), errno, detail }.into()
+    }
+
+    /// Finishes it, forward or back.
+    pub(crate) fn finish(
+        &self,
+        engine: &Arc<dyn Engine>,
+        is_allowed: impl Fn(&DatasetName) -> bool,
+    ) -> Result<Finished, Box<Unfinished>> {
+        self.act(engine, is_allowed).map_err(|Refusal { reason, error }| {
+            let outlook = Some(Err(reason.clone()));
+            Box::new(Unfinished {
+                pending: Pending { outlook, ..self.left_alone() },
+                reason,
+                error,
+            })
+        })
+    }
+
+    fn act(
+        &self,
+        engine: &Arc<dyn Engine>,
+        is_allowed: impl Fn(&DatasetName) -> bool,
+    ) -> Result<Finished, Refusal> {
+        let fault = |fault| self.failed(fault);
+        let Prospect { mut survey, steps, outcome } = self.prospect(engine, is_allowed, false)?;
         tracing::info!(id = %self.id, target = %survey.stage.order.layout.target, ?outcome, "recover");
         let mut unmounted = None;
         let unpinned = survey.is_between_unpinned();
@@ -217,7 +290,7 @@ impl Case {
                 }
                 (Step::LetGoOfPages, _) => tracing::warn!(%error, "cached pages may be left"),
                 (Step::DestroyParent(_), Some(leftover)) => leftovers.push(leftover),
-                _ => return Err(self.unfinished(error.to_string(), Some(error))),
+                _ => return Err(error.into()),
             }
         }
         if unpinned && outcome == Outcome::RolledBack {
@@ -225,8 +298,7 @@ impl Case {
         }
         let stage = &mut survey.stage;
         if stage.keeps_predecessor() {
-            let parked = stage.finish(Step::ParkPredecessor);
-            parked.map_err(|error| self.unfinished(error.to_string(), Some(error)))?;
+            stage.finish(Step::ParkPredecessor)?;
         }
         leftovers.append(&mut stage.kept);
         let target = stage.order.layout.target.clone();
@@ -266,10 +338,33 @@ impl Case {
     }
 }
 
+/// What is to be done about a transaction.
+struct Prospect {
+    survey: Survey,
+    steps: Vec<Step>,
+    outcome: Outcome,
+}
+
+/// Why nothing is done, or no more.
+struct Refusal {
+    reason: String,
+    error: Option<StepError>,
+}
+
+impl From<StepError> for Refusal {
+    fn from(error: StepError) -> Self {
+        Self { reason: error.to_string(), error: Some(error) }
+    }
+}
+
 /// What there is of a transaction, and the stage on which it is finished.
 pub(crate) struct Survey {
     pub(crate) sighting: Sighting,
     pub(crate) stage: Stage,
+    /// Whether all of it is a container's: nothing of it is mounted here, or unmounted.
+    of_container: bool,
+    /// What only recovery looks at, as that takes a mount.
+    undecided: Option<String>,
 }
 
 impl Survey {
@@ -278,6 +373,7 @@ impl Survey {
         case: &Case,
         record: Record,
         target: &DatasetName,
+        asks: bool,
     ) -> Result<Self, Fault> {
         let mut missing = Vec::new();
         let mut above = target.parent();
@@ -328,9 +424,10 @@ impl Survey {
             unproven: false,
             parents,
         };
-        let mut survey = Self { sighting, stage };
+        let of_container = case.of_container;
+        let mut survey = Self { sighting, stage, of_container, undecided: None };
         match kind {
-            Kind::Init => survey.see_init(case)?,
+            Kind::Init => survey.see_init(case, asks)?,
             Kind::Update => {
                 survey.find_renamed(case)?;
                 survey.see_update(case)?;
@@ -340,8 +437,8 @@ impl Survey {
         Ok(survey)
     }
 
-    fn see_init(&mut self, case: &Case) -> Result<(), Fault> {
-        let Self { sighting, stage } = self;
+    fn see_init(&mut self, case: &Case, asks: bool) -> Result<(), Fault> {
+        let Self { sighting, stage, .. } = self;
         let Layout { target, workspace, missing_parents, .. } = &stage.order.layout;
         let marked = |name: &DatasetName| {
             let mark = case.marks.iter().find(|m| m.property == MARK && m.carrier == name.as_str());
@@ -351,28 +448,30 @@ impl Survey {
         let at_target = stage.engine.facts(target.as_str())?;
         let at_workspace = stage.engine.facts(workspace.as_str())?;
         // What is in a parent that somebody else has made is somebody else's.
+        let mut foreign = false;
         for (parent, made) in missing_parents.iter().zip(&stage.guids.parents) {
-            if made.is_none() && stage.engine.facts(parent.as_str())?.is_some() {
-                let taken = at_target.is_some();
-                sighting.target = if taken { Named::Other } else { Named::Nothing };
-                return Ok(());
-            }
+            foreign |= made.is_none() && stage.engine.facts(parent.as_str())?.is_some();
         }
-        sighting.target = match (marked(target), &at_target) {
-            (Some(_), Some(_)) => Named::New,
+        sighting.target = match &at_target {
+            None => Named::Nothing,
             // The marks go before the record, and the gate is open by then.
-            (None, Some(_)) if sighting.state == State::Committed => {
+            Some(_) if sighting.state == State::Committed => {
                 stage.opens_gate = false;
                 Named::New
             }
-            (None, Some(_)) => Named::Other,
-            (_, None) => Named::Nothing,
+            Some(_) if marked(target).is_some() && !foreign => Named::New,
+            Some(_) => Named::Other,
         };
-        // Without a mark it was interrupted between the two txgs of its making: nobody has written to it.
         let is_own = match &at_workspace {
             Some(facts) if facts.origin.is_some() || facts.volume => false,
-            Some(_) => marked(workspace).is_some() || stage.engine.is_empty(workspace)?,
-            None => false,
+            Some(_) if marked(workspace).is_some() => true,
+            // It was interrupted between the two txgs of its making: nobody has written to it.
+            Some(_) if !foreign && asks => {
+                self.undecided = Some(format!("whether {workspace} is empty"));
+                false
+            }
+            Some(_) if !foreign => stage.engine.is_empty(workspace)?,
+            _ => false,
         };
         sighting.workspace = is_own;
         stage.guids.workspace = match sighting.target {
@@ -385,29 +484,34 @@ impl Survey {
     /// Who writes to a dataset can write a record on it. So of what the record says, that counts which the
     /// datasets say by themselves: the one that holds the base, and clones of the base.
     fn see_update(&mut self, case: &Case) -> Result<(), Fault> {
-        let Self { sighting, stage } = self;
+        let Self { sighting, stage, .. } = self;
         let Layout { target, workspace, predecessor, .. } = &stage.order.layout;
         let record = &stage.order.record;
         let facts = |name: &DatasetName| stage.engine.facts(name.as_str());
         let guid = |facts: &Option<Facts>| facts.as_ref().map(|facts| facts.guid);
         let holder = case.carrier.split('@').next().unwrap_or_default();
         let holds = |name: &DatasetName| holder == name.as_str();
+        let holder_name = holder.parse::<DatasetName>().ok();
+        let holder_stem = holder_name.as_ref().map_or(holder, DatasetName::stem);
         let is_clone = |facts: &Option<Facts>| {
             facts.as_ref().is_some_and(|facts| facts.origin == Some(case.guid))
         };
         stage.guids.base = Some(case.guid);
         stage.base_at = Some(case.carrier.clone());
 
-        let at_target = facts(target)?;
+        let (at_target, at_workspace) = (facts(target)?, facts(workspace)?);
+        // Another commit that was promoted has the base, until that is taken back.
+        let is_anothers = || holder_stem == target.as_str() && is_clone(&at_workspace);
         sighting.target = match guid(&at_target) {
             None => Named::Nothing,
-            some if some == record.target_guid && (holds(target) || is_clone(&at_target)) => {
+            some if some == record.target_guid
+                && (holds(target) || is_clone(&at_target) || is_anothers()) =>
+            {
                 Named::Old
             }
             some if some == record.workspace && holds(target) => Named::New,
             Some(_) => Named::Other,
         };
-        let at_workspace = facts(workspace)?;
         let is_holder = holds(workspace) && guid(&at_workspace) == record.workspace;
         sighting.workspace = at_workspace.is_some() && (is_clone(&at_workspace) || is_holder);
         sighting.promoted = match sighting.target {
@@ -444,19 +548,17 @@ impl Survey {
         if sighting.target == Named::New && !sighting.predecessor {
             let settings = stage.engine.settings(target)?;
             stage.opens_gate = false;
-            sighting.unproven |= is_closed(record, &settings);
+            sighting.unproven |= !ended && is_closed(record, &settings);
         }
         // A workspace, or a predecessor, is made by who may make datasets beside the target.
         sighting.unproven |= sighting.fenced && !sighting.workspace && !sighting.predecessor;
-        // Another commit may have moved it, to a dataset beside the target that begins with its name.
+        // Another commit may have moved it, to its own workspace or predecessor; nobody to whom the holder
+        // belongs says anything of the snapshots of others.
         let look_leaf = format!("@{}", case.id.look_leaf());
         let is_look = |mark: &&Entry| {
             let dataset = mark.carrier.strip_suffix(&look_leaf);
-            let beside = |name: &str| {
-                let rest = name.strip_prefix(target.as_str());
-                rest.is_some_and(|rest| !rest.contains('/'))
-            };
-            mark.property == LOOK && dataset.is_some_and(|name| name == holder || beside(name))
+            let dataset = dataset.and_then(|name| name.parse::<DatasetName>().ok());
+            mark.property == LOOK && dataset.is_some_and(|name| name.stem() == holder_stem)
         };
         let look = case.marks.iter().find(is_look);
         sighting.look = look.is_some();
@@ -479,11 +581,19 @@ impl Survey {
 
     /// In place, the target is the new one once it has the snapshot that was sent.
     fn see_received(&mut self) -> Result<(), Fault> {
-        let Self { sighting, stage } = self;
+        let Self { sighting, stage, .. } = self;
         if !stage.order.is_in_place() {
             return Ok(());
         }
         let Layout { target, workspace, final_leaf, .. } = &stage.order.layout;
+        stage.guids.workspace = match sighting.workspace {
+            true => stage.engine.facts(workspace.as_str())?.map(|facts| facts.guid),
+            false => None,
+        };
+        // What another target has is not its own.
+        if !matches!(sighting.target, Named::Old | Named::New) {
+            return Ok(());
+        }
         let Some(leaf) = stage.order.final_leaf() else { return Ok(()) };
         let guid = |dataset: &DatasetName| -> Result<Option<Guid>, Fault> {
             let facts = stage.engine.facts(&format!("{dataset}@{leaf}"))?;
@@ -496,10 +606,6 @@ impl Survey {
             sighting.target = Named::New;
         }
         stage.guids.final_snapshot = known;
-        stage.guids.workspace = match sighting.workspace {
-            true => stage.engine.facts(workspace.as_str())?.map(|facts| facts.guid),
-            false => None,
-        };
         Ok(())
     }
 
@@ -516,6 +622,9 @@ impl Survey {
     /// The mounts that are still the old content's, or, of an init, not there yet. Once a commit is
     /// concluded, the predecessor may be mounted elsewhere, to be looked at.
     fn adopt_mounts(&mut self) -> Result<(), Fault> {
+        if self.of_container {
+            return Ok(());
+        }
         let stage = &mut self.stage;
         let layout = &stage.order.layout;
         let mut prepared = Vec::new();
@@ -557,7 +666,15 @@ impl Survey {
                     // The private mount is no mount of the target's.
                     let mut places = stage.engine.places(dataset)?;
                     places.retain(|place| place.path != stage.order.private_path);
-                    if claims && places.is_empty() && !is_another_containers(stage, dataset)? {
+                    // What no boot would mount is mounted only where it was the commit that closed it.
+                    let settings = stage.engine.settings(dataset)?;
+                    let is_to_be = settings.claim.is_some()
+                        || (stage.opens_gate && is_closed(&stage.order.record, &settings));
+                    if claims
+                        && is_to_be
+                        && places.is_empty()
+                        && !is_another_containers(stage, dataset)?
+                    {
                         let options = stage.engine.mount_options(dataset)?;
                         let place = Place::new(None, PathBuf::new(), options);
                         let mount = stage.engine.prepare_mount(dataset, place)?;
@@ -584,7 +701,7 @@ impl Survey {
     /// name. Once parked it is mounted only by somebody who wants to look at it.
     fn park_predecessor(&self) -> Result<(), Fault> {
         let (engine, predecessor) = (&self.stage.engine, &self.stage.order.layout.predecessor);
-        if !self.sighting.predecessor {
+        if !self.sighting.predecessor || self.of_container {
             return Ok(());
         }
         let Some(path) = engine.settings(predecessor)?.claim else { return Ok(()) };
@@ -608,7 +725,7 @@ impl Survey {
     /// A boot mounts such a target under the predecessor's name.
     fn unmount_stray_predecessor(&self) -> Result<(), Fault> {
         let (engine, predecessor) = (&self.stage.engine, &self.stage.order.layout.predecessor);
-        if !self.is_between_unpinned() || !self.sighting.predecessor {
+        if !self.is_between_unpinned() || !self.sighting.predecessor || self.of_container {
             return Ok(());
         }
         let facts = engine.facts(predecessor.as_str())?;
@@ -626,7 +743,7 @@ impl Survey {
     fn mount_target(&self) -> Result<(), Fault> {
         let (engine, target) = (&self.stage.engine, &self.stage.order.layout.target);
         let claims = engine.settings(target)?.claim.is_some();
-        if !claims || !engine.places(target)?.is_empty() {
+        if !claims || self.of_container || !engine.places(target)?.is_empty() {
             return Ok(());
         }
         let Some(facts) = engine.facts(target.as_str())? else { return Ok(()) };
@@ -639,7 +756,7 @@ impl Survey {
     /// transaction has created.
     fn unmount_strays(&self) -> Result<(), Fault> {
         let stage = &self.stage;
-        if self.sighting.target == Named::New {
+        if self.sighting.target == Named::New || self.of_container {
             return Ok(());
         }
         let workspace = self.sighting.workspace.then_some(&stage.order.layout.workspace);
@@ -661,6 +778,12 @@ impl Survey {
 /// Whether it is the container that mounts a dataset, and not this process; the commit's own gate, which
 /// looks the same, is not meant.
 fn is_another_containers(stage: &Stage, dataset: &DatasetName) -> Result<bool, Fault> {
+    // Asked by names, at the moment: nobody in a container can take a name out of it.
+    if let Some(above) = dataset.parent() {
+        if is_zoned(stage.engine.as_ref(), &above)? {
+            return Ok(true);
+        }
+    }
     let gated = stage.opens_gate && is_zoning(&stage.order.record);
     Ok(!gated && stage.engine.settings(dataset)?.zoned)
 }

@@ -278,6 +278,11 @@ impl Stage {
             if step == Step::DestroyWorkspace && fenced {
                 continue;
             }
+            // One that can't be empty stays, with its mark.
+            let below = errors.iter().any(|error| error.step == Step::DestroyWorkspace);
+            if matches!(step, Step::DestroyParent(_)) && below {
+                continue;
+            }
             errors.extend(self.finish(step).err());
             // Names and snapshots go back in order or not at all: recovery takes it up from here.
             let names = [Step::RenameBack, Step::UnpinMountpoint, Step::PromoteBack];
@@ -420,6 +425,10 @@ impl Stage {
         for name in [workspace, target] {
             let guid = self.engine.facts(name.as_str())?.map(|facts| facts.guid);
             names.extend((guid.is_some() && guid == self.guids.workspace).then_some(name));
+        }
+        // Nor is the directory that a record names touched on its word alone.
+        if root.is_none() && names.is_empty() {
+            return Ok(());
         }
         let left = self.engine.unmount_private(self.order.private(), root, &names)?;
         self.kept.extend(left);

@@ -8,6 +8,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use zfs_txn::{DatasetName, Keeps, OnConflict, Strategy};
 
 use crate::support::{Scene, amount, mount_lines, race};
+use crate::test_mapping::Interruptions;
 use crate::test_pool::{FIGURES, figures};
 use crate::test_write::write;
 
@@ -177,5 +178,45 @@ fn nothing_leaks_in_the_process() {
     assert_eq!(mounts(), mounted);
     // Allocators keep some: a leak of 100 bytes each would show in ten thousand.
     assert!(after.2 < before.2 + 4096, "memory: {before:?} -> {after:?}");
+    scene.end();
+}
+
+/// I9: a timer that interrupts the process every millisecond, through whole transactions.
+#[test]
+fn signals_at_every_moment_do_no_harm() {
+    const ALONE: &str = "ZFS_TXN_SIGNALLED_ALONE";
+    if std::env::var_os(ALONE).is_none() {
+        let test = "endurance::signals_at_every_moment_do_no_harm";
+        let output = crate::support::again(test, ALONE, "yes").output().unwrap();
+        crate::support::assert_passed(&output);
+        let said = String::from_utf8_lossy(&output.stdout);
+        let said = said.lines().filter_map(|line| line.split_once(FIGURES));
+        return said.for_each(|(_, text)| figures(text));
+    }
+    let commits = amount("ZFS_TXN_SIGNALLED", 10);
+    let scene = Scene::new();
+    let targets = ["promote", "in-place"].map(|name| scene.dataset(name, &[]));
+    let round = |number: usize| {
+        let strategy = [Strategy::Promote, Strategy::InPlace][number % 2];
+        let target = &targets[number % 2];
+        let transaction = scene.zfs.transaction(target).strategy(strategy).begin().unwrap();
+        let content = number.to_string();
+        write(transaction.path().join("file"), &content).unwrap();
+        let receipt = transaction.commit().unwrap();
+        assert!(receipt.leftovers.is_empty() && receipt.stale.is_empty(), "{receipt:?}");
+        assert_eq!(scene.read(target), content);
+        if number % 4 > 1 {
+            scene.zfs.transaction(target).strategy(strategy).begin().unwrap().rollback().unwrap();
+        }
+    };
+    // What is made once and kept is there after the first.
+    (0..2).for_each(round);
+    let interruptions = Interruptions::every(1_000);
+    let before = possessions();
+    (0..commits).for_each(round);
+    let after = possessions();
+    drop(interruptions);
+    figures(&format!("{commits} commits with a signal each millisecond: {before:?} -> {after:?}"));
+    assert_eq!((after.0, after.1), (before.0, before.1));
     scene.end();
 }

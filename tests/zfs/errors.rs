@@ -8,7 +8,7 @@ use std::path::Path;
 use std::process::Command;
 
 use zfs_txn::{
-    BeginError, CommitError, Conflict, DatasetName, Errno, OpenError, Refusal, Step, Zfs,
+    BeginError, CommitError, Conflict, DatasetName, Errno, OpenError, Refusal, Step, Strategy, Zfs,
 };
 
 use crate::support::{Identity, Scene, State, again, assert_passed};
@@ -321,4 +321,41 @@ fn a_snapshot_in_use_makes_promote_busy_and_the_commit_can_be_tried_again() {
     transaction.commit().unwrap();
     assert_eq!(scene.read(&target), "ours");
     scene.end();
+}
+
+/// I9: what a commit will have to write down is weighed at begin, with a mount point and a place of bytes
+/// that take up the most.
+#[test]
+fn a_record_that_would_outgrow_its_property_is_refused_at_begin() {
+    let scene = Scene::new();
+    let path = |parts: usize| format!("{}/{}", scene.pool.directory().display(), long_path(parts));
+    let option = |parts: usize| format!("mountpoint={}", path(parts));
+    for (name, parts, fits) in [("short", 8, true), ("long", 15, false)] {
+        let above = scene.name(name);
+        let options = ["create", "-o", "canmount=off", "-o", &option(parts), above.as_str()];
+        scene.pool.zfs(&options);
+        let target = scene.name(&format!("{name}/t"));
+        scene.pool.zfs(&["create", "-u", target.as_str()]);
+        let before = State::of(&scene, Identity::Kept);
+        match scene.zfs.transaction(&target).begin() {
+            Ok(transaction) => {
+                assert!(fits);
+                transaction.commit().unwrap();
+            }
+            Err(BeginError::RecordTooLong { target: named, length }) => {
+                assert!(!fits && named == target && length > 8_191, "{length}");
+                before.assert_same(&State::of(&scene, Identity::Kept));
+            }
+            Err(error) => panic!("{name}: {error}"),
+        }
+        // No mount point is written down.
+        let builder = scene.zfs.transaction(&target).strategy(Strategy::InPlace);
+        builder.begin().unwrap().commit().unwrap();
+    }
+    scene.end();
+}
+
+/// Some parts of a path, of 200 bytes that take three each in a record.
+fn long_path(parts: usize) -> String {
+    vec![" ".repeat(200); parts].join("/")
 }

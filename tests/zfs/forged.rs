@@ -4,9 +4,11 @@
 use std::fs;
 use std::path::Path;
 
-use zfs_txn::{Condition, DatasetName, Recovery, TransactionId};
+use zfs_txn::{Condition, DatasetName, OnConflict, Outcome, Recovery, Strategy, TransactionId};
 
-use crate::support::{Identity, Scene, State};
+use crate::recovery::abandon;
+use crate::support::{Identity, Scene, State, amount};
+use crate::test_pool::figures;
 
 const ID: &str = "0123456789abcdef";
 
@@ -172,5 +174,244 @@ fn a_genuine_record_is_found_beside_a_forged_one() {
     recover(&scene);
     scene.zfs.resume(&victim, id).unwrap().commit().unwrap();
     assert_eq!(scene.read(&victim), "ours");
+    scene.pool.cleanup();
+}
+
+/// A record as if the process that wrote it had been another machine's.
+fn move_to_another_machine(scene: &Scene, id: TransactionId, carrier: &str) {
+    let boot = fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap();
+    let property = format!("zfs-txn:{id}");
+    let record = scene.pool.zfs(&["get", "-Hpo", "value", &property, carrier]);
+    let (body, _) = record.trim_end().rsplit_once(";sum=").unwrap();
+    assert!(body.contains(boot.trim_end()), "{body}");
+    let body = body.replace(boot.trim_end(), "00000000-0000-4000-8000-000000000000");
+    scene.pool.zfs(&["set", &format!("{property}={}", sealed(&body)), carrier]);
+}
+
+/// What recovery would do is told before, by the same facts, and asking changes nothing.
+#[test]
+fn what_recovery_would_do_to_a_pool_from_elsewhere_is_asked_first() {
+    let scene = Scene::new();
+    let (target, new) = (scene.dataset("t", &[]), scene.name("new"));
+    let theirs = scene.dataset("theirs", &[]);
+    let base = |id: TransactionId| format!("{target}@txn-{id}");
+    let ids = [&target, &new].map(|name| abandon(&scene, name, "leave"));
+    move_to_another_machine(&scene, ids[0], &base(ids[0]));
+    move_to_another_machine(&scene, ids[1], scene.pool.name());
+    let guids = format!("guid={}", guid(&scene, theirs.as_str()));
+    scene.pool.zfs(&["set", "readonly=on", theirs.as_str()]);
+    let record = update(ID, "committing", theirs.as_str(), &guids, ";fence=own");
+    forge_on_snapshot(&scene, theirs.as_str(), ID, &record);
+    scene.pool.reimport_with(&["-N", "-o", "readonly=on"]);
+    let first = scene.zfs.pending(&scene.name("")).unwrap();
+    let root = scene.pool.directory().join("root");
+    scene.pool.reimport_with(&["-R", root.to_str().unwrap()]);
+
+    let before = State::of(&scene, Identity::Kept);
+    let pending = scene.zfs.pending(&scene.name("")).unwrap();
+    before.assert_same(&State::of(&scene, Identity::Kept));
+    assert_eq!(pending.len(), 3, "{pending:?}");
+    assert_eq!(first, pending);
+    let recovery = recover(&scene);
+    assert_eq!((recovery.finished.len(), recovery.unfinished.len()), (2, 1), "{recovery:?}");
+    let told = |id: TransactionId| pending.iter().find(|pending| pending.id == id).unwrap();
+    for finished in &recovery.finished {
+        assert!(ids.contains(&finished.id) && finished.outcome == Outcome::RolledBack);
+        assert_eq!(told(finished.id).outlook, Some(Ok(finished.outcome)));
+        assert_eq!(told(finished.id).target.as_ref(), Some(&finished.target));
+    }
+    let unfinished = &recovery.unfinished[0];
+    assert!(unfinished.reason.contains("no clone of the base"), "{unfinished:?}");
+    assert_eq!(told(unfinished.pending.id), &unfinished.pending);
+    assert_eq!(scene.property(&theirs, "readonly").0, "on");
+    assert_eq!(scene.read(&target), "generation 0");
+    scene.pool.zfs(&["destroy", &format!("{theirs}@txn-{ID}")]);
+    scene.end();
+}
+
+/// A commit that overrides keeps what it has overridden in a snapshot of the target: that isn't for those to
+/// remove who may write a record on another dataset.
+#[test]
+fn what_a_commit_has_kept_is_not_removed_by_others() {
+    let scene = Scene::new();
+    let (site, theirs) = (scene.dataset("site", &[]), scene.dataset("theirs", &[]));
+    let builder = scene.zfs.transaction(&site).strategy(Strategy::InPlace);
+    let transaction = builder.on_conflict(OnConflict::Overwrite).begin().unwrap();
+    let id = transaction.id().to_string();
+    fs::write(transaction.path().join("file"), "ours").unwrap();
+    fs::write(scene.mounted_at(&site).unwrap().join("file"), "the only copy").unwrap();
+    transaction.commit().unwrap();
+    let look = format!("{site}@txn-{id}-look");
+    let kept = guid(&scene, &look);
+    for (strategy, state, whose) in [
+        ("promote", "rolled-back", "1".to_owned()),
+        ("promote", "open", "1".to_owned()),
+        ("in-place", "committing", guid(&scene, site.as_str())),
+        ("in-place", "committed", guid(&scene, site.as_str())),
+        ("in-place", "rolled-back", guid(&scene, theirs.as_str())),
+    ] {
+        let record = sealed(&format!(
+            "1;id={id};kind=update;strategy={strategy};state={state};target={site};guid={whose};parents=0;\
+             begun=1"
+        ));
+        forge_on_snapshot(&scene, theirs.as_str(), &id, &record);
+        recover(&scene);
+        scene.zfs.sweep(&scene.name("")).unwrap();
+        let _ = scene.pool.try_zfs(&["destroy", &format!("{theirs}@txn-{id}")]);
+        assert_eq!(
+            scene.pool.try_zfs(&["get", "-Hpo", "value", "guid", &look]).unwrap().trim(),
+            kept
+        );
+    }
+    scene.pool.cleanup();
+}
+
+/// The record of a dataset that was created doesn't have what is closed mounted.
+#[test]
+fn what_nobody_has_mounted_stays_unmounted() {
+    let scene = Scene::new();
+    let host = directory(&scene, "host");
+    let above = scene.pool.dataset("h");
+    let child = format!("{above}/x");
+    scene.pool.zfs(&["create", "-u", &above]);
+    let mountpoint = format!("mountpoint={host}");
+    let options = ["create", "-u", "-o", "canmount=noauto", "-o", &mountpoint];
+    scene.pool.zfs(&[&options[..], &["-o", "syncoid:sync=false", &child]].concat());
+    let before = State::of(&scene, Identity::Kept);
+    for state in ["committed", "committing", "open", "rolled-back"] {
+        let property = format!("zfs-txn:{ID}");
+        scene.pool.zfs(&["set", &format!("{property}={}", init(ID, state, &child)), &above]);
+        let recovery = recover(&scene);
+        let _ = scene.pool.try_zfs(&["inherit", &property, &above]);
+        assert!(State::of(&scene, Identity::Kept) == before, "{state}: {recovery:?}");
+        assert!(Path::new(&host).join("genuine").exists(), "the host's directory is covered");
+    }
+    scene.end();
+}
+
+/// xorshift64*.
+fn roll(state: &mut u64, below: usize) -> usize {
+    *state ^= *state >> 12;
+    *state ^= *state << 25;
+    *state ^= *state >> 27;
+    (state.wrapping_mul(0x2545_f491_4f6c_dd1d) >> 33) as usize % below
+}
+
+/// Records that say anything, on datasets of a container and of a user who may take snapshots of them, set
+/// properties, and make datasets below: nothing outside of these is changed, nothing of them is mounted or
+/// destroyed, and none of their properties is cleared but those that root of the container can clear.
+#[test]
+fn no_record_that_says_anything_reaches_further_than_its_dataset() {
+    let records = amount("ZFS_TXN_FORGED", 24);
+    let scene = Scene::new();
+    let host = directory(&scene, "host");
+    let mountpoint = format!("mountpoint={host}");
+    let closed = ["canmount=noauto", "readonly=on", "org.openzfs.systemd:ignore=on"];
+    let theirs = ["ct", "ct/x", "top", "h", "h/child"].map(|name| scene.pool.dataset(name));
+    for name in &theirs {
+        let closed = closed.iter().flat_map(|option| ["-o", option]);
+        let options: Vec<&str> = closed.chain(["-o", &mountpoint]).collect();
+        scene.pool.zfs(&[&["create", "-u"], &options[..], &[name]].concat());
+        scene.pool.zfs(&["snapshot", &format!("{name}@keep")]);
+    }
+    for container in [&theirs[0], &theirs[2]] {
+        scene.pool.zfs(&["set", "zoned=on", container]);
+    }
+    let (victim, other) = (scene.dataset("victim", &[]), scene.dataset("other", &[]));
+    let open = scene.begin(&victim);
+    let detached = scene.begin(&scene.name("new"));
+    fs::write(open.path().join("file"), "ours").unwrap();
+    fs::write(detached.path().join("file"), "ours").unwrap();
+    let detached = detached.detach().unwrap();
+    let ids = [open.id().to_string(), detached.to_string(), ID.to_owned()];
+    let mut names = theirs.to_vec();
+    names.extend([victim.to_string(), other.to_string(), scene.pool.dataset("new")]);
+    names.extend(
+        names.clone().iter().flat_map(|name| ids.each_ref().map(|id| format!("{name}-txn-{id}"))),
+    );
+    names.push(scene.pool.dataset("h/child/new"));
+    let guids: Vec<String> = scene
+        .pool
+        .zfs(&["list", "-Hpo", "guid", "-t", "all", "-r", scene.pool.name()])
+        .lines()
+        .map(str::to_owned)
+        .collect();
+    let before = State::of(&scene, Identity::Kept);
+    let seed = amount("ZFS_TXN_SEED", 7) as u64;
+    let (mut finished, mut unfinished, mut untouched) = (0, 0, 0);
+    for number in 0..records {
+        let mut state = (seed << 32) + number as u64 + 1;
+        (0..20).for_each(|_| {
+            roll(&mut state, 2);
+        });
+        let mut roll = |below| roll(&mut state, below);
+        let (id, holder) = (&ids[roll(3)], &theirs[roll(5)]);
+        let own = guid(&scene, holder);
+        let target = if roll(2) == 0 { holder } else { &names[roll(names.len())] };
+        let record_state =
+            ["open", "committing", "committing", "committed", "kept", "rolled-back"][roll(6)];
+        let on_snapshot = roll(3) > 0;
+        let record = if on_snapshot {
+            let mut known = |key| match roll(4) {
+                0 => String::new(),
+                1 | 2 => format!(";{key}={own}"),
+                _ => format!(";{key}={}", guids[roll(guids.len())]),
+            };
+            let (origin, workspace, whose) = (known("origin"), known("workspace"), known("guid"));
+            let whose = if whose.is_empty() { ";guid=1".to_owned() } else { whose };
+            let in_place = roll(3) == 0;
+            let pins = [String::new(), format!(";pin={host}")];
+            let gates = ["", ";gate=zoned,org.openzfs.systemd:ignore", ";gate=canmount"];
+            let (pin, gate) = match in_place {
+                true => ("", ""),
+                false => (pins[roll(2)].as_str(), gates[roll(3)]),
+            };
+            let fence = ["", ";fence=own", ";fence=inherited"][roll(3)];
+            let strategy = if in_place { "in-place" } else { "promote" };
+            sealed(&format!(
+                "1;id={id};kind=update;strategy={strategy};state={record_state};target={target}{whose}\
+                 {origin}{workspace};parents=0{pin}{gate}{fence};begun=1"
+            ))
+        } else {
+            init(id, record_state, target)
+        };
+        let property = format!("zfs-txn:{id}={record}");
+        let base = format!("{holder}@txn-{id}");
+        match on_snapshot {
+            true => drop(scene.pool.zfs(&["snapshot", "-o", &property, &base])),
+            false => drop(scene.pool.zfs(&["set", &property, holder])),
+        }
+        if roll(2) == 0 {
+            let mark = format!("zfs-txn:made-by={id}");
+            scene.pool.zfs(&["set", &mark, &theirs[roll(5)]]);
+        }
+        let recovery = recover(&scene);
+        let _ = scene.pool.try_zfs(&["destroy", &base]);
+        for name in &theirs {
+            for property in [format!("zfs-txn:{id}"), "zfs-txn:made-by".to_owned()] {
+                let _ = scene.pool.try_zfs(&["inherit", &property, name]);
+            }
+        }
+        // What root of the container can set as well.
+        for name in &theirs[..2] {
+            scene.pool.zfs(&["set", "-u", "canmount=noauto", "readonly=on", &mountpoint, name]);
+        }
+        let now = State::of(&scene, Identity::Kept);
+        assert!(now == before, "{number}, seed {seed}: {holder}: {record}: {recovery:?}");
+        assert!(Path::new(&host).join("genuine").exists(), "the host's directory is covered");
+        finished += recovery.finished.len();
+        unfinished += recovery.unfinished.len();
+        untouched += recovery.untouched.len() - 2;
+    }
+    figures(&format!(
+        "{records} forged records: {finished} came to nothing, {unfinished} were refused, {untouched} left alone"
+    ));
+    assert!(finished > 0 && unfinished > 0 && untouched > 0);
+    open.commit().unwrap();
+    scene.zfs.resume(&scene.name("new"), detached).unwrap().commit().unwrap();
+    assert_eq!(
+        (scene.read(&victim), scene.read(&scene.name("new"))),
+        ("ours".into(), "ours".into())
+    );
     scene.pool.cleanup();
 }

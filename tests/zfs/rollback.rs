@@ -93,3 +93,22 @@ fn a_foreign_dataset_under_the_workspaces_name_is_left_alone() {
     assert_eq!(scene.pool.zfs(&["list", "-Ho", "name", &workspace]).trim(), workspace);
     scene.pool.cleanup();
 }
+
+/// What can't be removed is found by the sweep, and with it the parents that were made for it.
+#[test]
+fn what_a_rollback_has_left_below_new_parents_is_swept() {
+    let scene = Scene::new();
+    let target = scene.name("one/two/new");
+    let before = State::of(&scene, Identity::Kept);
+    let transaction = scene.zfs.transaction(&target).create_parents().begin().unwrap();
+    let path = transaction.path().join("file");
+    fs::write(&path, "x").unwrap();
+    let held = fs::File::open(&path).unwrap();
+    transaction.rollback().unwrap_err();
+    drop(held);
+    let swept = scene.zfs.sweep(&scene.name("")).unwrap();
+    assert_eq!((swept.finished.len(), swept.unfinished.len()), (1, 0), "{swept:?}");
+    assert!(swept.finished[0].leftovers.is_empty(), "{swept:?}");
+    before.assert_same(&State::of(&scene, Identity::Kept));
+    scene.end();
+}

@@ -264,7 +264,10 @@ impl Plain {
             return Ok(Concluded::Replaced);
         }
         // As long as the predecessor is there, which has the target's own values.
-        self.give_back_to_tools(target.0, predecessor.map(|old| old.known))?;
+        if gate.is_some() {
+            self.give_back_to_tools(target.0, predecessor.map(|old| old.known))?;
+        }
+        let gate = gate.unwrap_or_default();
         let mut left = None;
         if let Some(Predecessor { known, since }) = predecessor {
             let there = self.is(known.name.as_str(), known.guid)?;

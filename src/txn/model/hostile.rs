@@ -1,7 +1,7 @@
 //! Records that somebody has forged: on datasets of a container and of a user who may set properties and take
 //! snapshots, with any field saying anything. Recovery must come to nothing by them: outside of those datasets
 //! nothing is changed, nothing of theirs is mounted or destroyed but the snapshots that bear the records, and
-//! none of their properties is cleared.
+//! none of their properties is cleared but those that root of the container can clear.
 
 use std::ffi::OsString;
 use std::fmt::Write;
@@ -11,15 +11,19 @@ use super::memory::{Dataset, Memory, Own, Snapshot};
 use crate::engine::{Engine, LOOK, MARK, PropertyValue};
 use crate::name::{DatasetName, TransactionId};
 use crate::receipt::{Guid, Strategy};
+use crate::recovery::{Pending, Recovery};
 use crate::txn::Transaction;
 use crate::txn::journal::{Entrance, Fence, Record, State, property};
 use crate::txn::plan::Kind;
 use crate::zfs::Zfs;
 
 /// The datasets to which the enemy may write: one in a container, the container's own, and one of a user.
-const THEIRS: [&str; 5] = ["tank/ct", "tank/ct/x", "tank/top", "tank/h", "tank/h/child"];
+const THEIRS: [&str; 4] = ["tank/ct", "tank/ct/x", "tank/top", "tank/h"];
+/// Those in a container, where root can set these properties itself.
+const IN_CONTAINER: [&str; 2] = ["tank/ct", "tank/ct/x"];
+const CONTAINERS_OWN: [&str; 3] = ["canmount", "mountpoint", "readonly"];
 /// What the enemy would like to reach.
-const OTHERS: [&str; 3] = ["tank/a", "tank/b", "tank/empty"];
+const OTHERS: [&str; 4] = ["tank/a", "tank/b", "tank/empty", "tank/h/child"];
 
 /// SplitMix64.
 struct Dice(u64);
@@ -47,6 +51,8 @@ struct Scene {
     zfs: Zfs,
     /// One that is open, and one that is detached.
     ids: Vec<TransactionId>,
+    /// The properties of the enemy's datasets.
+    own: Vec<(&'static str, Own)>,
     _open: Transaction,
 }
 
@@ -73,7 +79,7 @@ impl Scene {
             ("tank/ct/x", [closed, &[at("/srv/host")]].concat()),
             ("tank/top", [closed, &[at("/srv/top"), zoned]].concat()),
             ("tank/h", [closed, &[at("/srv/h")]].concat()),
-            ("tank/h/child", vec![]),
+            ("tank/h/child", [closed, &[at("/srv/child")]].concat()),
         ] {
             let own: Own = own.into_iter().map(|(name, value)| (name.to_owned(), value)).collect();
             let content = match name {
@@ -91,7 +97,23 @@ impl Scene {
         let zfs = Zfs::on(engine, None);
         let begin = |name: &str| zfs.transaction(&name.parse().unwrap()).begin().unwrap();
         let (open, detached) = (begin("tank/a"), begin("tank/new").detach().unwrap());
-        Self { memory, ids: vec![open.id(), detached], zfs: zfs.clone(), _open: open }
+        // What commits have kept, or left to be swept.
+        let known = [open.id(), detached, TransactionId::from_bits(0), TransactionId::from_bits(1)];
+        for id in known {
+            let mark = text(&id.to_string());
+            let mut pool = memory.pool();
+            for (leaf, own) in [
+                (id.look_leaf(), Own::from([(LOOK.to_owned(), mark)])),
+                (id.sent_leaf(), Own::new()),
+            ] {
+                let txg = pool.tick();
+                let snapshot = Snapshot { leaf, guid: txg, txg, own, content: Default::default() };
+                pool.datasets.get_mut("tank/b").unwrap().snapshots.push(snapshot);
+            }
+        }
+        let own = |name| (name, memory.pool().datasets[name].own.clone());
+        let own = THEIRS.map(own).to_vec();
+        Self { memory, ids: vec![open.id(), detached], zfs: zfs.clone(), own, _open: open }
     }
 
     /// Everything but what the enemy has put there.
@@ -104,6 +126,9 @@ impl Scene {
                 dataset.own.retain(|property, _| !property.starts_with("zfs-txn:"));
                 dataset.snapshots.retain(|snapshot| snapshot.leaf == "keep");
             }
+            if IN_CONTAINER.contains(&name.as_str()) {
+                dataset.own.retain(|property, _| !CONTAINERS_OWN.contains(&property.as_str()));
+            }
             writeln!(state, "{name}: {dataset:?}").unwrap();
         }
         state
@@ -111,9 +136,9 @@ impl Scene {
 
     fn clean(&self) {
         let mut pool = self.memory.pool();
-        for name in THEIRS {
-            let dataset = pool.datasets.get_mut(name).unwrap();
-            dataset.own.retain(|property, _| !property.starts_with("zfs-txn:"));
+        for (name, own) in &self.own {
+            let dataset = pool.datasets.get_mut(*name).unwrap();
+            dataset.own = own.clone();
             dataset.snapshots.retain(|snapshot| snapshot.leaf == "keep");
         }
     }
@@ -218,6 +243,15 @@ impl Scene {
     }
 }
 
+/// Who asks first is told what recovery does then.
+fn assert_told(pending: &[Pending], recovery: &Recovery) {
+    let told: Vec<_> = pending.iter().filter_map(|told| told.outlook.as_ref()).collect();
+    let finished = recovery.finished.iter().map(|finished| Ok(finished.outcome));
+    let unfinished = recovery.unfinished.iter().map(|unfinished| Err(unfinished.reason.clone()));
+    let done: Vec<_> = finished.chain(unfinished).collect();
+    assert_eq!(told, done.iter().collect::<Vec<_>>(), "{pending:?}");
+}
+
 #[test]
 fn a_hundred_thousand_forged_records_change_nothing() {
     let scene = Scene::new();
@@ -229,8 +263,11 @@ fn a_hundred_thousand_forged_records_change_nothing() {
     for number in 0..100_000 {
         let seed = dice.0;
         let forged = scene.forge(&mut dice);
-        scene.zfs.pending(&scope).unwrap();
+        let asked = scene.state();
+        let pending = scene.zfs.pending(&scope).unwrap();
+        assert!(asked == scene.state(), "{number}, seed {seed}: {forged}");
         let recovery = scene.zfs.recover(&scope).unwrap();
+        assert_told(&pending, &recovery);
         let after = scene.state();
         assert!(
             before == after,

@@ -177,11 +177,12 @@ pub(super) fn conclude(pool: &mut Pool, conclusion: Conclusion<'_>) -> Result<Co
         }
     }
     let own = pool.own_mut(target.name.as_str())?;
-    for property in gate {
+    for property in gate.unwrap_or_default() {
         set(own, property, None);
     }
     let keeps_away = |(name, value): &(&String, &PropertyValue)| {
-        tools::off(name).is_some_and(|off| **value == PropertyValue::Text(off.into()))
+        gate.is_some()
+            && tools::off(name).is_some_and(|off| **value == PropertyValue::Text(off.into()))
     };
     let closed: Vec<String> = own.iter().filter(keeps_away).map(|(name, _)| name.clone()).collect();
     for property in closed {

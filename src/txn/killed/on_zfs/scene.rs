@@ -12,7 +12,7 @@ use super::state::{State, compare};
 use super::{By, Scenario, Target};
 use crate::engine::{Attached, Engine, Place, PropertyValue, Scope};
 use crate::name::DatasetName;
-use crate::recovery::{Condition, Recovery};
+use crate::recovery::{Condition, Recovery, Unfinished};
 use crate::test_pool::TestPool;
 use crate::test_write::write;
 use crate::txn::aftermath::after_step::Disk;
@@ -380,7 +380,16 @@ impl Scene {
     }
 
     fn recover(&self, scope: &DatasetName, title: &str) -> Recovery {
+        let pending = self.zfs.pending(scope).unwrap();
         let recovery = self.zfs.recover(scope).unwrap();
+        // Who asks first is told what is done then.
+        let told = |id| pending.iter().find(|told| told.id == id).and_then(|p| p.outlook.clone());
+        for finished in &recovery.finished {
+            assert_eq!(told(finished.id), Some(Ok(finished.outcome)), "{title}");
+        }
+        for Unfinished { pending, reason, .. } in &recovery.unfinished {
+            assert_eq!(told(pending.id), Some(Err(reason.clone())), "{title}");
+        }
         for unfinished in &recovery.unfinished {
             let kept = self.scenario.keeps_predecessor()
                 && unfinished.pending.condition == Condition::Leftover;
