@@ -8,9 +8,7 @@ use std::env;
 use std::ffi::{CStr, CString, OsStr};
 use std::path::Path;
 use std::ptr::{self, NonNull};
-use std::sync::{Mutex, MutexGuard, PoisonError};
-
-use once_cell::sync::OnceCell;
+use std::sync::{Mutex, PoisonError};
 
 use super::bindings as c;
 use super::lzc::Lzc;
@@ -19,16 +17,71 @@ use super::signals::Blocked;
 use super::{c_string, last_errno};
 use crate::errno::Errno;
 
-/// The process's one libzfs handle; each call locks it.
+/// libzfs, opened.
+///
+/// A handle must not be used by two at the same time, and a call may wait for a txg, which a suspended pool
+/// doesn't have. So each call has a handle of its own, and no lock is held as long as it takes.
 #[derive(Clone, Copy)]
-pub(crate) struct LibZfs(&'static Mutex<Handle>);
+pub(crate) struct LibZfs(());
 
-/// A handle that C made; never closed, because it lives as long as the process.
+/// A handle for one call.
 struct Handle(NonNull<c::libzfs_handle_t>);
 
-// SAFETY: a libzfs handle isn't bound to the thread that made it; it must only not be used by two
-// at the same time, which the mutex around it prevents.
-unsafe impl Send for Handle {}
+/// A handle that nobody uses at the moment.
+struct Idle(NonNull<c::libzfs_handle_t>);
+
+// SAFETY: a libzfs handle isn't bound to the thread that made it; it must only not be used by two at the
+// same time, and an idle one is used by none.
+unsafe impl Send for Idle {}
+
+static IDLE: Mutex<Vec<Idle>> = Mutex::new(Vec::new());
+
+/// How many idle handles are kept: each is a descriptor. Where more threads call at once, the others are made
+/// anew.
+const KEPT: usize = 8;
+
+impl Handle {
+    /// An idle one, or a new one.
+    fn take() -> Result<Self, LibZfsError> {
+        let idle = IDLE.lock().unwrap_or_else(PoisonError::into_inner).pop();
+        idle.map_or_else(Self::make, |Idle(raw)| Ok(Self(raw)))
+    }
+
+    fn make() -> Result<Self, LibZfsError> {
+        static MAKING: Mutex<()> = Mutex::new(());
+        let fail = |errno| failed("libzfs_init", "/dev/zfs", errno);
+        let would_load = !Path::new("/dev/zfs").exists()
+            || (cfg!(target_os = "linux")
+                && env::var_os("ZFS_MODULE_LOADING").is_some()
+                && !Path::new("/sys/module/zfs").exists());
+        if would_load {
+            return Err(fail(Errno::NXIO));
+        }
+        // libzfs_init asks nothing about pools, so it waits for none.
+        let _making = MAKING.lock().unwrap_or_else(PoisonError::into_inner);
+        // SAFETY: libzfs_init gives a new handle, or null and errno. It writes tables that all handles share
+        // (zfs_prop_init, zpool_feature_init): one call at a time, and the first before any other call
+        // (`LibZfs::open`). Later ones write what is there already.
+        let raw = unsafe { c::libzfs_init() };
+        let raw = NonNull::new(raw).ok_or_else(|| fail(last_errno().into()))?;
+        // SAFETY: the handle is valid; errors are to be returned, not printed.
+        unsafe { c::libzfs_print_on_error(raw.as_ptr(), c::boolean_t::B_FALSE) };
+        Ok(Self(raw))
+    }
+}
+
+impl Drop for Handle {
+    fn drop(&mut self) {
+        let mut idle = IDLE.lock().unwrap_or_else(PoisonError::into_inner);
+        if idle.len() < KEPT {
+            return idle.push(Idle(self.0));
+        }
+        drop(idle);
+        // SAFETY: frees a handle that isn't used again, with its descriptor. That of libzfs_core stays open,
+        // as `Lzc` is one more user of it.
+        unsafe { c::libzfs_fini(self.0.as_ptr()) }
+    }
+}
 
 /// A failed call.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -45,34 +98,18 @@ pub(crate) struct LibZfsError {
 }
 
 impl LibZfs {
-    /// Opens libzfs, once for the process.
+    /// Opens libzfs, if it isn't open yet.
     ///
     /// That [`Lzc`] is open shows that the kernel module is loaded, so libzfs has no need to load it.
     ///
     /// # Errors
     ///
     /// `ENXIO` where libzfs would nevertheless try to load the module: /dev/zfs has gone since, or
-    /// /sys isn't mounted and `ZFS_MODULE_LOADING` asks 2.1's libzfs to run modprobe.
+    /// /sys isn't mounted and `ZFS_MODULE_LOADING` asks 2.1's libzfs to run modprobe. A later call has the
+    /// same error, and `EMFILE`, if it needs a handle more than there are.
     #[doc(alias = "libzfs_init")]
     pub(crate) fn open(_loaded: Lzc) -> Result<Self, LibZfsError> {
-        static HANDLE: OnceCell<Mutex<Handle>> = OnceCell::new();
-        let handle = HANDLE.get_or_try_init(|| {
-            let fail = |errno| failed("libzfs_init", "/dev/zfs", errno);
-            let would_load = !Path::new("/dev/zfs").exists()
-                || (cfg!(target_os = "linux")
-                    && env::var_os("ZFS_MODULE_LOADING").is_some()
-                    && !Path::new("/sys/module/zfs").exists());
-            if would_load {
-                return Err(fail(Errno::NXIO));
-            }
-            // SAFETY: libzfs_init has no preconditions; it gives a new handle, or null and errno.
-            let raw = unsafe { c::libzfs_init() };
-            let raw = NonNull::new(raw).ok_or_else(|| fail(last_errno().into()))?;
-            // SAFETY: the handle is valid; errors are to be returned, not printed.
-            unsafe { c::libzfs_print_on_error(raw.as_ptr(), c::boolean_t::B_FALSE) };
-            Ok(Mutex::new(Handle(raw)))
-        })?;
-        Ok(Self(handle))
+        Handle::take().map(|_| Self(()))
     }
 
     /// The properties of a filesystem, volume or snapshot: each name with a list of `value`, a `u64`
@@ -164,7 +201,7 @@ impl LibZfs {
         if error != 0 { Err(dataset.error("zfs_set_fsacl")) } else { Ok(()) }
     }
 
-    /// Opens a dataset, keeping the library locked until it is closed.
+    /// Opens a dataset, with a handle of its own until it is closed.
     fn dataset(&self, name: &str, types: u32) -> Result<Dataset, LibZfsError> {
         const CALL: &str = "zfs_open";
         let c_name: CString = c_string(name).ok_or_else(|| LibZfsError {
@@ -173,10 +210,9 @@ impl LibZfs {
             errno: Errno::INVAL,
             description: "the name contains a NUL byte".to_owned(),
         })?;
-        // A panic while the lock was held can't have left C in the middle of anything.
-        let library = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let signals = Blocked::new();
-        // SAFETY: takes the handle, which this thread has locked, and a C string.
+        let library = Handle::take()?;
+        // SAFETY: takes a handle that nobody else has, and a C string.
         let raw = unsafe { c::zfs_open(library.0.as_ptr(), c_name.as_ptr(), types as i32) };
         match NonNull::new(raw) {
             Some(raw) => Ok(Dataset { raw, library, _signals: signals, name: name.to_owned() }),
@@ -188,10 +224,10 @@ impl LibZfs {
 const HEAD: u32 = c::zfs_type_t::ZFS_TYPE_FILESYSTEM.0 | c::zfs_type_t::ZFS_TYPE_VOLUME.0;
 const ANY: u32 = HEAD | c::zfs_type_t::ZFS_TYPE_SNAPSHOT.0;
 
-/// An open dataset, and the lock on the library that it belongs to.
+/// An open dataset, and the handle that it belongs to.
 struct Dataset {
     raw: NonNull<c::zfs_handle_t>,
-    library: MutexGuard<'static, Handle>,
+    library: Handle,
     _signals: Blocked,
     name: String,
 }
@@ -212,7 +248,7 @@ impl Drop for Dataset {
 /// The library's latest error.
 fn error_of(library: &Handle, call: &'static str, dataset: &str) -> LibZfsError {
     let handle = library.0.as_ptr();
-    // SAFETY: the handle is valid, and locked by this thread.
+    // SAFETY: the handle is valid, and this thread's.
     let code = unsafe { c::libzfs_errno(handle) };
     // SAFETY: gives a C string that lives until the library's next error.
     let description = unsafe { CStr::from_ptr(c::libzfs_error_description(handle)) };

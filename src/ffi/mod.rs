@@ -2,7 +2,7 @@
 //!
 //! - [`nvlist`]: name-value lists, the argument and result of almost every call;
 //! - [`lzc`]: libzfs_core, one call for each operation of the kernel module, thread-safe;
-//! - [`libzfs`]: the little that only libzfs can do, behind a lock;
+//! - [`libzfs`]: the little that only libzfs can do, with a handle for each call;
 //! - [`pages`]: the kernel's page cache of a file;
 //! - [`handles`]: files by the numbers of their objects;
 //! - [`zvol`]: the dataset behind a block device;

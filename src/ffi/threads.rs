@@ -15,6 +15,8 @@ use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
 use std::sync::mpsc::channel;
 use std::thread::{Builder, Scope, ScopedJoinHandle};
 
+use rustix::thread::{UnshareFlags, unshare_unsafe};
+
 use super::bindings;
 use super::signals::uninterrupted;
 use crate::engine::Fault;
@@ -43,9 +45,18 @@ pub(crate) fn start_aside<'scope, T: Send + 'scope>(
     call: impl FnOnce() -> Result<T, Fault> + Send + 'scope,
 ) -> Result<ScopedJoinHandle<'scope, Result<T, Fault>>, Fault> {
     start(scope, move || {
+        // First the table of its own: in the shared one, a number may come to mean another file.
+        keep_all()?;
         keep_only(&zfs_devices()?)?;
         call()
     })
+}
+
+/// Gives the calling thread a table of its own, with all descriptors.
+fn keep_all() -> Result<(), Fault> {
+    // SAFETY: nothing is closed. What the thread opens from now on is in its own table, and so are the
+    // threads that may use it: those that it starts.
+    Ok(unsafe { unshare_unsafe(UnshareFlags::FILES) }?)
 }
 
 /// The descriptors of ZFS's device, by which libzfs_core makes its calls: the number is its secret.

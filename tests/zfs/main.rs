@@ -36,6 +36,7 @@ mod rollback;
 mod sent;
 mod strangers;
 mod support;
+mod suspended;
 #[path = "../../src/ffi/test_fork.rs"]
 mod test_fork;
 #[path = "../../src/ffi/test_mapping.rs"]
