@@ -75,6 +75,9 @@ const FUNCTIONS: &[&str] = &[
     "zfs_set_fsacl",
     "zfs_prop_get_written_int",
     "zfs_prop_inherit",
+    "zpool_open",
+    "zpool_close",
+    "zpool_get_features",
     // shim.c
     "zfs_txn_.*",
 ];
@@ -83,7 +86,7 @@ const FUNCTIONS: &[&str] = &[
 const ENUMS: &[&str] = &["data_type_t", "zfs_error", "zfs_errno_t", "zfs_type_t", "lzc_send_flags"];
 
 /// C structs that are only ever handled by address: Rust is told nothing about their layout.
-const OPAQUE: &[&str] = &["nvlist", "nvpair", "zfs_handle", "libzfs_handle"];
+const OPAQUE: &[&str] = &["nvlist", "nvpair", "zfs_handle", "zpool_handle", "libzfs_handle"];
 
 const HELP: &str = "\
 zfs-txn needs the development files of OpenZFS 2.2 or newer, found through pkg-config:

@@ -431,6 +431,25 @@ pub(crate) struct Private<'a> {
     pub(crate) becomes: Option<&'a DatasetName>,
 }
 
+/// What a commit in place needs of the kernel or the pool.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Lack {
+    /// Linux 5.14.
+    Kernel,
+    /// The pool's feature `bookmarks`: the stream starts from one (`dsl_bookmark_create_check`). Nothing else
+    /// is needed: what the stream has of other features is in the same pool already.
+    Bookmarks,
+}
+
+/// Room that there would have to be for a snapshot beside the dataset's `refreservation`, in bytes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Shortage {
+    /// What the snapshot would keep of what the reservation was for.
+    pub(crate) needed: u64,
+    /// How much is missing; `None`: the dataset's `refquota` hides it.
+    pub(crate) missing: Option<u64>,
+}
+
 /// What makes a place unfit for mounts.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Unfit {
@@ -448,12 +467,14 @@ pub(crate) trait Engine: Send + Sync + fmt::Debug {
     /// Whether this process may run channel programs on the pool of `dataset`. Else a verb that has
     /// several effects has them one after the other.
     fn runs_programs(&self, dataset: &DatasetName) -> Result<bool, Fault>;
-    /// Whether a commit in place can be made here: its steps need Linux 5.14.
-    fn can_receive(&self) -> bool;
+    /// What a commit in place needs, and is not here.
+    fn lacks(&self, dataset: &DatasetName) -> Result<Option<Lack>, Fault>;
     /// This crate's own user properties.
     fn journal(&self, scope: Scope<'_>) -> Result<Vec<Entry>, Fault>;
     fn facts(&self, name: &str) -> Result<Option<Facts>, Fault>;
     fn settings(&self, dataset: &DatasetName) -> Result<Settings, Fault>;
+    /// Whether a snapshot of `dataset` has no room because of its `refreservation`.
+    fn shortage(&self, dataset: &DatasetName) -> Result<Option<Shortage>, Fault>;
     /// Whether a filesystem has nothing in its root directory.
     fn is_empty(&self, dataset: &DatasetName) -> Result<bool, Fault>;
     /// The length of the longest name of a snapshot or bookmark of `dataset`, without its own part.
@@ -495,6 +516,8 @@ pub(crate) trait Engine: Send + Sync + fmt::Debug {
         dataset: &DatasetName,
         workspace: BorrowedFd<'_>,
     ) -> Result<Vec<PathBuf>, Fault>;
+    /// Who uses a dataset or snapshot, so that it is busy, as far as that can be seen.
+    fn holders(&self, name: &str) -> Result<Option<String>, Fault>;
     /// Whether the first process has `dataset` mounted; also where that can't be known.
     fn is_seen_by_first(&self, dataset: &DatasetName) -> Result<bool, Fault>;
     /// Where `dataset`, or a directory in it, is mounted in whichever mount namespace.

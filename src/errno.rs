@@ -48,7 +48,7 @@ os_codes! {
     XDEV = Os::XDEV, "The names are in different pools (`EXDEV`).";
     NAMETOOLONG = Os::NAMETOOLONG, "A name is too long (`ENAMETOOLONG`).";
     ROFS = Os::ROFS, "The pool or dataset is read-only (`EROFS`).";
-    AGAIN = Os::AGAIN, "Try again; for a whole call, the pool is suspended (`EAGAIN`).";
+    AGAIN = Os::AGAIN, "Try again: the pool is suspended, or no thread can be started (`EAGAIN`).";
     INTR = Os::INTR, "A signal interrupted the operation (`EINTR`).";
     TXTBSY = Os::TXTBSY, "The dataset was changed since its latest snapshot (`ETXTBSY`).";
     NODEV = Os::NODEV, "An incremental stream doesn't fit the dataset's snapshots (`ENODEV`).";

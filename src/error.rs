@@ -3,6 +3,7 @@
 use std::fmt;
 
 use crate::errno::Errno;
+use crate::ffi::threads::NO_THREAD;
 use crate::name::{DatasetName, NameError, TransactionId};
 use crate::receipt::{Leftover, Receipt};
 use crate::refusal::Refusal;
@@ -72,6 +73,10 @@ impl StepError {
             }
             Errno::PERM | Errno::ACCES => "run as root (CAP_SYS_ADMIN)",
             Errno::ROFS => "the pool or the dataset is read-only: import the pool writable",
+            Errno::AGAIN if self.detail.as_deref() == Some(NO_THREAD) => {
+                "a limit is reached, of threads or of memory: raise it (`ulimit -u` of the user, `pids.max` of \
+                 the control group, which systemd calls TasksMax, or kernel.threads-max), or end other threads"
+            }
             Errno::AGAIN => {
                 "the pool is suspended after I/O errors: look at `zpool status`, repair the device, \
                  then `zpool clear`"
@@ -115,6 +120,15 @@ impl fmt::Display for StepError {
 }
 
 impl std::error::Error for StepError {}
+
+/// Shows how many bytes are missing, within a sentence.
+struct Missing<'a>(&'a Option<u64>);
+
+impl fmt::Display for Missing<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.map_or(Ok(()), |missing| write!(f, ", {missing} more than there are"))
+    }
+}
 
 /// Shows leftovers as the end of a sentence.
 struct Left<'a>(&'a [Leftover]);
@@ -221,6 +235,39 @@ pub enum BeginError {
     /// The target is a volume with `volmode=none`, which has no block device to write to.
     #[error("{target} {}", Refusal::NoDevice)]
     NoDevice {
+        /// The target.
+        target: DatasetName,
+    },
+    /// The pool has not the feature `bookmarks`, which a change in place needs
+    /// ([`Strategy::InPlace`](crate::Strategy::InPlace)).
+    #[error(
+        "{target} can't be changed in place, as its pool has not the feature bookmarks: enable it with \
+         `zpool set feature@bookmarks=enabled {}`, or use Strategy::Promote",
+        target.pool()
+    )]
+    NoBookmarks {
+        /// The target.
+        target: DatasetName,
+    },
+    /// A snapshot of the target has no room: what it keeps has to be reserved once more, for the target's
+    /// `refreservation` (`dsl_dataset_snapshot_reserve_space`). Volumes have one unless they are sparse.
+    #[error(
+        "there is no room for a snapshot of {target}: what it has would have to be reserved once more for its \
+         refreservation, which is {needed} bytes{}; free some, raise a quota above it, or lower the \
+         refreservation (`zfs set refreservation=none {target}`)",
+        Missing(missing)
+    )]
+    NoRoomForSnapshot {
+        /// The target.
+        target: DatasetName,
+        /// How many bytes would have to be free.
+        needed: u64,
+        /// How many of them are missing; `None` where a `refquota` of the target's hides that.
+        missing: Option<u64>,
+    },
+    /// The kernel is too old for a change in place ([`Strategy::InPlace`](crate::Strategy::InPlace)).
+    #[error("{target} can't be changed in place before Linux 5.14: use Strategy::Promote")]
+    KernelTooOld {
         /// The target.
         target: DatasetName,
     },

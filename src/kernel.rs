@@ -8,6 +8,7 @@ mod mounts;
 mod on_zfs;
 mod pages;
 pub(crate) mod plain;
+mod room;
 
 use std::ffi::{OsStr, OsString};
 use std::fmt;
@@ -21,8 +22,8 @@ use rustix::mount::MountAttrFlags;
 use crate::compare;
 use crate::engine::{
     AtEnd, Attached, Concluded, Conclusion, Difference, Engine, Entry, Facts, Fault, InPlaceEnd,
-    Known, MARK, Place, Predecessor, PreparedMount, Private, Promoted, Promotion, PropertyValue,
-    Scope, Settings, Staged, Staging, Unfit, Watch,
+    Known, Lack, MARK, Place, Predecessor, PreparedMount, Private, Promoted, Promotion,
+    PropertyValue, Scope, Settings, Shortage, Staged, Staging, Unfit, Watch,
 };
 use crate::errno::Errno;
 use crate::ffi::libzfs::{LibZfs, LibZfsError};
@@ -41,7 +42,7 @@ use crate::txn::journal::Fence;
 use crate::txn::plan::GATE_OF_PLAIN_CALLS;
 use crate::volume;
 
-use busy::unmount_automounts;
+use busy::{unmount_automounts, who_holds};
 use pages::{let_go_of_pages, stale_names};
 use plain::Plain;
 
@@ -69,6 +70,9 @@ const KEY_UNAVAILABLE: u64 = 1;
 
 /// `ZFS_VOLMODE_NONE`.
 const VOLMODE_NONE: u64 = 3;
+
+/// The guid of the feature `bookmarks` (zpool-features(7)).
+const BOOKMARKS: &str = "com.delphix:bookmarks";
 
 /// For programs that list snapshots: ten times the default instructions, enough for some 100,000.
 const LARGE: ProgramLimits = ProgramLimits { instructions: 100_000_000, memory: 32 << 20 };
@@ -235,11 +239,15 @@ impl Engine for Kernel {
         Ok(self.plain(dataset.as_str())?.is_none())
     }
 
-    fn can_receive(&self) -> bool {
+    fn lacks(&self, dataset: &DatasetName) -> Result<Option<Lack>, Fault> {
         let name = rustix::system::uname();
         let release = name.release().to_string_lossy();
         let mut numbers = release.split(['.', '-']).map_while(|part| part.parse::<u32>().ok());
-        (numbers.next(), numbers.next()) >= (Some(5), Some(14))
+        if (numbers.next(), numbers.next()) < (Some(5), Some(14)) {
+            return Ok(Some(Lack::Kernel));
+        }
+        let has_bookmarks = self.libzfs.has_feature(dataset.pool(), BOOKMARKS)?;
+        Ok((!has_bookmarks).then_some(Lack::Bookmarks))
     }
 
     fn journal(&self, scope: Scope<'_>) -> Result<Vec<Entry>, Fault> {
@@ -365,6 +373,18 @@ impl Engine for Kernel {
             named_for_tools,
             permissions,
         })
+    }
+
+    fn shortage(&self, dataset: &DatasetName) -> Result<Option<Shortage>, Fault> {
+        let props = self.libzfs.props(dataset.as_str())?;
+        let number = |name| number(props.view(), name).unwrap_or(0);
+        Ok(room::shortage(room::Sizes {
+            reserved: number("refreservation"),
+            unique: number("unique"),
+            available: number("available"),
+            quota: number("refquota"),
+            referenced: number("referenced"),
+        }))
     }
 
     fn is_empty(&self, dataset: &DatasetName) -> Result<bool, Fault> {
@@ -504,6 +524,10 @@ impl Engine for Kernel {
         }
         let root = mount::root_as_it_is(dataset.as_str(), &self.contexts(dataset)?)?;
         Ok(mount::displaced(dataset.as_str(), root.as_fd(), workspace)?)
+    }
+
+    fn holders(&self, name: &str) -> Result<Option<String>, Fault> {
+        who_holds(self.libzfs, name)
     }
 
     fn is_seen_by_first(&self, dataset: &DatasetName) -> Result<bool, Fault> {
@@ -777,7 +801,7 @@ impl Engine for Kernel {
 
     fn destroy_snapshots(&self, names: &[String]) -> Result<(), Fault> {
         let list: Vec<&str> = names.iter().map(String::as_str).collect();
-        self.lzc.destroy_snaps(&list, false).map_err(in_the_way)
+        self.lzc.destroy_snaps(&list, false).map_err(|error| in_the_way(self.libzfs, error))
     }
 
     fn destroy_bookmarks(&self, names: &[String]) -> Result<(), Fault> {
@@ -927,12 +951,13 @@ fn check_name(name: &str) -> Result<(), Fault> {
 }
 
 /// What keeps snapshots from being destroyed, and what to do about it.
-fn in_the_way(error: LzcError) -> Fault {
+fn in_the_way(libzfs: LibZfs, error: LzcError) -> Fault {
     let Some((_, errno)) = error.per_name.first().cloned() else { return error.into() };
     let why = |(name, errno): &(String, Errno)| match *errno {
-        Errno::BUSY => format!(
-            "{name} is held or in use: `zfs holds {name}` says by which tag, `zfs release` ends that"
-        ),
+        Errno::BUSY => match who_holds(libzfs, name) {
+            Ok(Some(holders)) => format!("{name} is {holders}"),
+            _ => format!("{name} is held, sent or in use"),
+        },
         Errno::EXIST => format!("{name} has a clone: `zfs get clones {name}`"),
         errno => format!("{name}: {errno}"),
     };

@@ -52,6 +52,7 @@ mod engine;
 mod errno;
 mod error;
 mod ffi;
+mod holders;
 mod kernel;
 mod mount;
 mod name;

@@ -27,8 +27,8 @@ mod private;
 mod swap;
 mod table;
 
-pub(crate) use automounts::{mounted_snapshots, mounts_of_snapshot, unmount_automounts};
-pub(crate) use elsewhere::{everywhere, is_seen_by_first};
+pub(crate) use automounts::{mounted_snapshots, unmount_automounts};
+pub(crate) use elsewhere::{everywhere, is_seen_by_first, on_networks, processes, with_device};
 pub(crate) use filesystem::{Contexts, Shared, contexts, has_contexts};
 pub(crate) use inside::displaced;
 pub(crate) use point::{under_name, unmountable};

@@ -98,6 +98,33 @@ fn devices(volume: &str) -> Result<Vec<PathBuf>, Errno> {
     Ok(devices)
 }
 
+/// The numbers of a volume's devices, partitions included, where it has some by now.
+pub(crate) fn numbers(volume: &str) -> Result<Vec<(u32, u32)>, Errno> {
+    let Some(whole) = by_link(volume).map_or_else(|| find(volume), |found| Ok(Some(found)))? else {
+        return Ok(Vec::new());
+    };
+    let directory = Path::new("/sys/block").join(whole.file_name().unwrap_or_default());
+    let below = fs::read_dir(&directory).into_iter().flatten().flatten().map(|entry| entry.path());
+    let number = |path: PathBuf| {
+        let text = fs::read_to_string(path.join("dev")).ok()?;
+        let (major, minor) = text.trim().split_once(':')?;
+        Some((major.parse().ok()?, minor.parse().ok()?))
+    };
+    let partitions = below.filter(|path| path.join("partition").exists());
+    Ok([directory].into_iter().chain(partitions).filter_map(number).collect())
+}
+
+/// Devices of the kernel's that are made of these: of a volume group, for example.
+pub(crate) fn claims(devices: &[(u32, u32)]) -> Vec<String> {
+    let mut found = Vec::new();
+    for (major, minor) in devices {
+        let holders = format!("/sys/dev/block/{major}:{minor}/holders");
+        let entries = fs::read_dir(holders).into_iter().flatten().flatten();
+        found.extend(entries.map(|entry| format!("part of the device {:?}", entry.file_name())));
+    }
+    found
+}
+
 /// Writes what is in the caches of the devices, and in the intent log, to the pool.
 pub(crate) fn flush(volume: &str) -> Result<(), Errno> {
     // What is in a partition's cache goes to the volume, not to the whole device's cache.

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::thread::sleep;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use crate::engine::{Engine, Facts, Fault, MARK, PropertyValue, Scope, Settings, Unfit};
+use crate::engine::{Engine, Facts, Fault, Lack, MARK, PropertyValue, Scope, Settings, Unfit};
 use crate::errno::Errno;
 use crate::error::{BeginError, OpenError, RecoverError, ResumeError, StepError};
 use crate::kernel::Kernel;
@@ -585,6 +585,13 @@ impl TransactionBuilder<'_> {
         let role = Role::Target { strategy: self.strategy, fenced: false, taken: taken.as_ref() };
         if let Some(refusal) = refusal(facts, &settings, role) {
             return Err(refusal.at_begin(target));
+        }
+        if in_place {
+            match self.zfs.engine.lacks(&target).map_err(|f| look_failed(target.as_str(), f))? {
+                Some(Lack::Bookmarks) => return Err(BeginError::NoBookmarks { target }),
+                Some(Lack::Kernel) => return Err(BeginError::KernelTooOld { target }),
+                None => {}
+            }
         }
         let longest = self.zfs.engine.longest_snapshot(&target);
         let longest = longest.map_err(|fault| look_failed(target.as_str(), fault))?;

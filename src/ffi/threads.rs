@@ -22,16 +22,16 @@ use super::signals::uninterrupted;
 use crate::engine::Fault;
 use crate::errno::Errno;
 
+/// What an `EAGAIN` is about that doesn't come from ZFS, where it says that the pool is suspended.
+pub(crate) const NO_THREAD: &str = "no further thread could be started";
+
 /// Starts a thread that no signal interrupts.
 pub(crate) fn start<'scope, T: Send + 'scope>(
     scope: &'scope Scope<'scope, '_>,
     call: impl FnOnce() -> T + Send + 'scope,
 ) -> Result<ScopedJoinHandle<'scope, T>, Fault> {
     let started = Builder::new().spawn_scoped(scope, move || uninterrupted(call));
-    started.map_err(|error| Fault {
-        errno: Errno::AGAIN,
-        detail: Some(format!("a thread could not be started: {error}")),
-    })
+    started.map_err(|_| Fault { errno: Errno::AGAIN, detail: Some(NO_THREAD.to_owned()) })
 }
 
 /// Starts a thread with a table of descriptors of its own, in which ZFS's device is, and nothing else.

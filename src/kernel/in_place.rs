@@ -29,12 +29,24 @@ impl Kernel {
         args.add_str("since", since)?;
         args.add_str("bookmark", bookmark)?;
         args.add_str("snapshot", snapshot)?;
-        let out = self.program(target.name.as_str(), STAGE, &args, ProgramMode::Sync)?;
-        match out.get("return")? {
-            Value::I64(0) => Ok(Staged::Done),
-            Value::I64(errno) => Err(Errno::from_raw(errno as i32).into()),
-            Value::Str(verdict) if verdict == "written" => Ok(Staged::Written),
-            _ => Ok(Staged::Replaced),
+        // A dataset gets one snapshot a txg, and somebody may have taken this one's: the kernel tries others'
+        // calls again, but no program (dsl_dataset_snapshot_check, dsl_sync_task_common).
+        let call = || -> Result<Result<Staged, Errno>, Fault> {
+            let out = self.program(target.name.as_str(), STAGE, &args, ProgramMode::Sync)?;
+            Ok(match out.get("return")? {
+                Value::I64(0) => Ok(Staged::Done),
+                Value::I64(errno) => Err(Errno::from_raw(errno as i32)),
+                Value::Str(verdict) if verdict == "written" => Ok(Staged::Written),
+                _ => Ok(Staged::Replaced),
+            })
+        };
+        match patiently(call, |result| matches!(result, Ok(Err(Errno::AGAIN))))? {
+            Ok(staged) => Ok(staged),
+            Err(Errno::AGAIN) => {
+                let detail = Some("others take snapshots of it without a pause".to_owned());
+                Err(Fault { errno: Errno::BUSY, detail })
+            }
+            Err(errno) => Err(errno.into()),
         }
     }
 

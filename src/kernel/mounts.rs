@@ -40,7 +40,7 @@ impl Kernel {
             }
         }
         let facts = self.facts(dataset.as_str())?;
-        let path = facts.map(|facts| PathBuf::from(facts.mountpoint));
+        let path = facts.map(|facts| facts.mountpoint);
         let path = path.filter(|path| path.is_absolute());
         Ok(path.map(|path| match becomes {
             Some(target) => mount::under_name(&path, dataset, target),

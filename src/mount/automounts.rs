@@ -4,8 +4,6 @@
 //! A snapshot that is mounted can't pass to another dataset or be destroyed. ZFS's own calls unmount it
 //! before (`zfs_unmount_snap`), but channel programs don't.
 
-use std::path::PathBuf;
-
 use rustix::io::Errno;
 use rustix::mount::{UnmountFlags, unmount};
 
@@ -33,13 +31,6 @@ pub(crate) fn unmount_automounts(is_meant: impl Fn(&str) -> bool) -> Result<(), 
 fn snapshot_of(mount: &MountEntry) -> Option<&str> {
     let source = mount.source.to_str().filter(|_| mount.fs_type == "zfs")?;
     source.contains('@').then_some(source)
-}
-
-/// Where a snapshot is mounted in this mount namespace.
-pub(crate) fn mounts_of_snapshot(snapshot: &str) -> Result<Vec<PathBuf>, Errno> {
-    let table = table()?;
-    let its = table.iter().filter(|mount| mount.is_of(snapshot));
-    Ok(its.map(|mount| mount.path.clone()).collect())
 }
 
 /// The snapshots of a dataset that are mounted in this mount namespace.

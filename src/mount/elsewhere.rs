@@ -2,7 +2,7 @@
 
 use std::collections::HashSet;
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use rustix::io::Errno;
 use rustix::process::getpid;
@@ -51,12 +51,34 @@ pub(super) fn tables() -> Result<Vec<(u32, Vec<MountEntry>)>, Errno> {
 }
 
 /// What tells a process's mount namespace from others: `mnt:[NUMBER]`.
-fn namespace(process: &Path) -> Option<std::path::PathBuf> {
+fn namespace(process: &Path) -> Option<PathBuf> {
     fs::read_link(process.join("ns/mnt")).ok()
 }
 
+/// Where block devices are mounted in any mount namespace that a process is in, as [`everywhere`].
+pub(crate) fn with_device(devices: &[(u32, u32)]) -> Result<Vec<ElsewhereMount>, Errno> {
+    let mut found = Vec::new();
+    for (pid, table) in tables()? {
+        let mounts = table.into_iter().filter(|mount| devices.contains(&mount.device));
+        found.extend(mounts.map(|mount| ElsewhereMount { pid, path: mount.path }));
+    }
+    Ok(found)
+}
+
+/// Where file systems are mounted, in the mount namespace of a process (its directory of /proc), of which a
+/// server, or a process, may have to be asked.
+pub(crate) fn on_networks(process: &Path) -> Result<Vec<PathBuf>, Errno> {
+    const OTHERS: [&str; 8] = ["9p", "afs", "autofs", "ceph", "cifs", "nfs", "nfs4", "smb3"];
+    let number = process.file_name().and_then(|name| name.to_str()).unwrap_or_default();
+    let asks = |mount: &MountEntry| {
+        let fs_type = mount.fs_type.to_string_lossy();
+        fs_type.starts_with("fuse") || OTHERS.contains(&&*fs_type)
+    };
+    Ok(of_process(number)?.into_iter().filter(asks).map(|mount| mount.path).collect())
+}
+
 /// The processes that can be seen, oldest numbers first.
-fn processes() -> Result<Vec<u32>, Errno> {
+pub(crate) fn processes() -> Result<Vec<u32>, Errno> {
     let names = fs::read_dir("/proc").map_err(|error| errno_of(&error))?;
     let mut processes: Vec<u32> =
         names.filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok()).collect();

@@ -18,6 +18,9 @@ macro_rules! forward_to_kernel {
                 fn find_snapshot(parent: &DatasetName, leaf: &str, guid: Guid) -> Option<String>;
                 fn difference(one: &SnapshotName, base: &SnapshotName) -> Difference;
                 fn newcomers(one: &SnapshotName, base: &SnapshotName) -> Vec<FileId>;
+                fn lacks(dataset: &DatasetName) -> Option<Lack>;
+                fn shortage(dataset: &DatasetName) -> Option<Shortage>;
+                fn holders(name: &str) -> Option<String>;
                 fn places(dataset: &DatasetName) -> Vec<Place>;
                 fn mount_options(dataset: &DatasetName) -> MountAttrFlags;
                 fn mounts_on(place: &Place) -> Vec<PathBuf>;
@@ -102,7 +105,7 @@ macro_rules! forward_to_kernel {
             use rustix::mount::MountAttrFlags;
 
             use $crate::engine::{
-    AtEnd, Attached, Concluded, Conclusion, Difference, Engine, Entry, Facts, Fault, InPlaceEnd, Place, PreparedMount, Private, Promoted, Promotion, PropertyValue, Scope, Settings, Staged, Staging, Unfit, Watch,
+    AtEnd, Attached, Concluded, Conclusion, Difference, Engine, Entry, Facts, Fault, InPlaceEnd, Lack, Place, PreparedMount, Private, Promoted, Promotion, PropertyValue, Scope, Settings, Shortage, Staged, Staging, Unfit, Watch,
             };
             use $crate::errno::Errno;
             use $crate::name::{DatasetName, SnapshotName};
@@ -119,10 +122,6 @@ macro_rules! forward_to_kernel {
                         true => Ok(()),
                         false => self.question(|| self.kernel.write_back(dataset)),
                     }
-                }
-
-                fn can_receive(&self) -> bool {
-                    self.kernel.can_receive()
                 }
 
                 $(fn $q(&self, $($qa: $qt),*) -> Result<$qr, Fault> {

@@ -15,7 +15,8 @@ impl Stage {
     /// Whether this is no conflict for a commit in place.
     pub(super) fn can_go_over(&self, conflict: &Conflict) -> bool {
         let newer = matches!(conflict, Conflict::NewerSnapshot { .. });
-        newer && !self.order.is_in_place() && self.engine.can_receive()
+        let lacks = || self.engine.lacks(&self.order.layout.target);
+        newer && !self.order.is_in_place() && matches!(lacks(), Ok(None))
     }
 
     /// Has record and plan say "in place". All steps of the commit are undone, and the record says "open":

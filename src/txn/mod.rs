@@ -33,7 +33,7 @@ use std::time::Duration;
 
 pub use plan::{Kind, Step};
 
-use crate::engine::Engine;
+use crate::engine::{Engine, Shortage};
 use crate::errno::Errno;
 use crate::error::{BeginError, CommitError, Conflict, DetachError, RollbackError, StepError};
 use crate::name::{DatasetName, TransactionId};
@@ -102,7 +102,13 @@ impl Transaction {
                 let error = stop.into_error();
                 let mut left = leftovers(&mut stage, &errors);
                 left.extend(stage.doubtful(&error));
-                Err(BeginError::Failed { error, left })
+                match stage.shortage(&error) {
+                    Some(Shortage { needed, missing }) if left.is_empty() => {
+                        let target = stage.order.layout.target.clone();
+                        Err(BeginError::NoRoomForSnapshot { target, needed, missing })
+                    }
+                    _ => Err(BeginError::Failed { error, left }),
+                }
             }
         }
     }

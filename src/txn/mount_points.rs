@@ -69,7 +69,7 @@ impl Stage {
     fn mount_point(&self, dataset: &DatasetName) -> Result<Option<PathBuf>, Fault> {
         let now = self.name_now(dataset);
         let facts = self.engine.facts(now.as_str())?;
-        let path = facts.map(|facts| PathBuf::from(facts.mountpoint));
+        let path = facts.map(|facts| facts.mountpoint);
         let path = path.filter(|path| path.is_absolute());
         Ok(path.map(|path| under_name(&path, now, dataset)))
     }

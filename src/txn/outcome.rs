@@ -1,6 +1,6 @@
 //! What a transaction tells of its end: guids, snapshots, and what is left.
 
-use crate::engine::Fault;
+use crate::engine::{Fault, Shortage};
 use crate::errno::Errno;
 use crate::error::{Conflict, StepError};
 use crate::receipt::{ElsewhereMount, Guid, Keeps, Leftover, Snapshot};
@@ -30,6 +30,13 @@ impl Stage {
         let leaf = self.order.layout.final_leaf.as_ref()?;
         let name = snapshot_of(&self.order.layout.target, leaf).ok()?;
         self.guids.final_snapshot.map(|guid| Snapshot { name, guid })
+    }
+
+    /// Whether the target's `refreservation` has left no room for the base.
+    pub(super) fn shortage(&self, error: &StepError) -> Option<Shortage> {
+        let target = &self.order.layout.target;
+        let is_it = error.step == Step::TakeBase && error.errno == Errno::NOSPC;
+        is_it.then(|| self.engine.shortage(target).ok().flatten()).flatten()
     }
 
     /// The leftover that a failed step leaves; `None` where it leaves nothing.

@@ -243,8 +243,21 @@ impl Stage {
     }
 
     pub(super) fn error(&self, step: Step, fault: Fault) -> StepError {
-        let Fault { errno, detail } = fault;
+        let Fault { errno, mut detail } = fault;
+        if errno == Errno::BUSY && detail.is_none() {
+            detail = self.busy(step).and_then(|name| self.engine.holders(&name).ok().flatten());
+        }
         StepError { step, subject: self.subject(step), errno, detail }
+    }
+
+    /// What was to be destroyed by a step, and may be in use.
+    fn busy(&self, step: Step) -> Option<String> {
+        let layout = &self.order.layout;
+        match step {
+            Step::Conclude if self.order.is_in_place() => Some(layout.workspace.to_string()),
+            Step::Conclude => Some(layout.predecessor.to_string()),
+            step => step.destroys().then(|| self.subject(step)),
+        }
     }
 
     /// Carries `steps` out in order. What was done is added to `done`, a failed step included when

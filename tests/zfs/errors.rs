@@ -12,6 +12,7 @@ use zfs_txn::{
 };
 
 use crate::support::{Identity, Scene, State, again, assert_passed};
+use crate::volumes::device_of;
 
 /// Opens, unless the module is said to be missing: the test below runs this one without /dev/zfs.
 #[test]
@@ -358,4 +359,152 @@ fn a_record_that_would_outgrow_its_property_is_refused_at_begin() {
 /// Some parts of a path, of 200 bytes that take three each in a record.
 fn long_path(parts: usize) -> String {
     vec![" ".repeat(200); parts].join("/")
+}
+
+/// What a change in place needs of the pool is found out before anything is made, and the advice is right.
+#[test]
+fn a_pool_without_bookmarks_is_found_at_begin_and_what_the_error_says_helps() {
+    // Without features, and of before there were any.
+    for options in [&["-d"][..], &["-o", "version=28"]] {
+        let scene = Scene::with_options(options);
+        let target = scene.dataset("t", &[]);
+        let volume = scene.name("volume");
+        scene.pool.zfs(&["create", "-s", "-V", "1M", volume.as_str()]);
+        let before = State::of(&scene, Identity::Kept);
+        let in_place =
+            |name: &DatasetName| scene.zfs.transaction(name).strategy(Strategy::InPlace).begin();
+        for name in [&target, &volume] {
+            let error = in_place(name).unwrap_err();
+            assert!(matches!(&error, BeginError::NoBookmarks { target } if target == name));
+            let advice = format!("`zpool set feature@bookmarks=enabled {}`", scene.pool.name());
+            assert!(error.to_string().contains(&advice), "{error}");
+        }
+        before.assert_same(&State::of(&scene, Identity::Kept));
+
+        // A commit by promote doesn't go over to what can't be done.
+        let transaction = scene.begin(&target);
+        scene.pool.zfs(&["snapshot", &format!("{target}@newer")]);
+        let CommitError::Conflict { conflict, transaction } = transaction.commit().unwrap_err()
+        else {
+            panic!("no conflict");
+        };
+        assert!(matches!(conflict, Conflict::NewerSnapshot { .. }), "{conflict}");
+        transaction.rollback().unwrap();
+
+        scene.pool.zpool(&["set", "feature@bookmarks=enabled", scene.pool.name()]);
+        let transaction = in_place(&target).unwrap();
+        fs::write(transaction.path().join("file"), "ours").unwrap();
+        transaction.commit().unwrap();
+        assert_eq!(scene.read(&target), "ours");
+        scene.end();
+    }
+}
+
+/// A control group that allows no further thread: the kernel's EAGAIN is not that of a suspended pool.
+#[test]
+fn a_limit_of_threads_is_told_from_a_suspended_pool_and_what_the_error_says_helps() {
+    const GROUP: &str = "ZFS_TXN_GROUP";
+    let test =
+        "errors::a_limit_of_threads_is_told_from_a_suspended_pool_and_what_the_error_says_helps";
+    let Ok(group) = std::env::var(GROUP) else {
+        let directory = tempfile::tempdir().unwrap();
+        let top = directory.path();
+        let mount = Command::new("mount").args(["-t", "cgroup2", "none"]).arg(top).status();
+        assert!(mount.unwrap().success());
+        fs::write(top.join("cgroup.subtree_control"), "+pids").unwrap();
+        let group = top.join("zfs-txn-test");
+        fs::create_dir(&group).unwrap();
+        let output = again(test, GROUP, group.to_str().unwrap()).output().unwrap();
+        fs::remove_dir(&group).unwrap();
+        assert!(Command::new("umount").arg(top).status().unwrap().success());
+        return assert_passed(&output);
+    };
+    let group = Path::new(&group);
+    fs::write(group.join("cgroup.procs"), std::process::id().to_string()).unwrap();
+    let scene = Scene::new();
+    let target = scene.dataset("t", &[]);
+    let transaction = scene.zfs.transaction(&target).strategy(Strategy::InPlace).begin().unwrap();
+    fs::write(transaction.path().join("file"), "ours").unwrap();
+    let current = fs::read_to_string(group.join("pids.current")).unwrap();
+    let current: u32 = current.trim().parse().unwrap();
+    let mut transaction = Some(transaction);
+    // Each of the threads that a commit has.
+    for more in 0..3 {
+        fs::write(group.join("pids.max"), (current + more).to_string()).unwrap();
+        let error = transaction.take().unwrap().commit().unwrap_err();
+        let CommitError::Unchanged { error: step, transaction: back } = error else {
+            panic!("{error}")
+        };
+        assert_eq!(step.errno, Errno::AGAIN, "{step}");
+        let said = step.to_string();
+        assert!(said.contains("thread") && said.contains("pids.max"), "{said}");
+        assert!(!said.contains("suspended"), "{said}");
+        transaction = Some(*back);
+    }
+    fs::write(group.join("pids.max"), (current + 3).to_string()).unwrap();
+    transaction.unwrap().commit().unwrap();
+    fs::write(group.join("pids.max"), "max").unwrap();
+    assert_eq!(scene.read(&target), "ours");
+    scene.end();
+}
+
+/// The base keeps what the target has, and the reservation is for as much again.
+#[test]
+fn a_refreservation_that_leaves_no_room_for_a_snapshot_is_named_with_what_is_missing() {
+    const MIB: u64 = 1 << 20;
+    let scene = Scene::with_options(&["-O", "compression=off"]);
+    scene.dataset("parent", &["-o", "quota=100M"]);
+    let (volume, filesystem) = (scene.name("parent/volume"), scene.name("parent/fs"));
+    scene.pool.zfs(&["create", "-V", "40M", volume.as_str()]);
+    let mut device = File::options().write(true).open(device_of(volume.as_str())).unwrap();
+    device.write_all(&vec![7; 30 << 20]).unwrap();
+    device.sync_all().unwrap();
+    drop(device);
+    scene.dataset("parent/fs", &["-o", "refreservation=40M"]);
+    fs::write(scene.mounted_at(&filesystem).unwrap().join("large"), vec![7; 30 << 20]).unwrap();
+    scene.pool.sync();
+    let begin =
+        |target: &DatasetName, strategy| scene.zfs.transaction(target).strategy(strategy).begin();
+    let all = || scene.pool.zfs(&["list", "-Hro", "name", "-t", "all", scene.pool.name()]);
+    let before = all();
+    for (target, strategy) in [
+        (&volume, Strategy::InPlace),
+        (&filesystem, Strategy::InPlace),
+        (&filesystem, Strategy::Promote),
+    ] {
+        let error = begin(target, strategy).unwrap_err();
+        let said = error.to_string();
+        let BeginError::NoRoomForSnapshot { needed, missing: Some(missing), .. } = error else {
+            panic!("{said}");
+        };
+        assert!((30 * MIB..42 * MIB).contains(&needed) && missing < needed, "{said}");
+        assert!(said.contains(&format!("refreservation=none {target}")), "{said}");
+        assert_eq!(all(), before);
+        if strategy == Strategy::Promote {
+            continue;
+        }
+        // As much as that, and no less.
+        let quota = |more: u64| {
+            scene.pool.zfs(&[
+                "set",
+                &format!("quota={}", 100 * MIB + more),
+                &scene.pool.dataset("parent"),
+            ])
+        };
+        quota(missing - MIB);
+        assert!(matches!(begin(target, strategy), Err(BeginError::NoRoomForSnapshot { .. })));
+        quota(missing + MIB);
+        begin(target, strategy).unwrap().rollback().unwrap();
+        quota(0);
+    }
+    // Where a quota of its own hides how much there is.
+    scene.pool.zfs(&["set", "refquota=40M", filesystem.as_str()]);
+    let error = begin(&filesystem, Strategy::Promote).unwrap_err();
+    assert!(matches!(error, BeginError::NoRoomForSnapshot { missing: None, .. }), "{error}");
+    // The other way that is named.
+    for target in [&volume, &filesystem] {
+        scene.pool.zfs(&["set", "refreservation=none", target.as_str()]);
+        begin(target, Strategy::InPlace).unwrap().rollback().unwrap();
+    }
+    scene.end();
 }

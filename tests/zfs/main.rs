@@ -7,6 +7,7 @@
     reason = "a helper that fails, fails the test, and this crate has no users"
 )]
 
+mod busy;
 mod bytes;
 mod commit;
 mod container;

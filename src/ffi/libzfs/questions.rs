@@ -4,10 +4,13 @@
 use std::ffi::{CStr, OsStr, c_char};
 use std::os::unix::ffi::OsStrExt;
 use std::path::PathBuf;
+use std::ptr::NonNull;
+use std::sync::PoisonError;
 
 use super::super::bindings as c;
-use super::super::nvlist::NvList;
-use super::{ANY, HEAD, LibZfs, LibZfsError, failed, unbuilt};
+use super::super::nvlist::{NvList, NvRef};
+use super::super::signals::Blocked;
+use super::{ANY, HEAD, LibZfs, LibZfsError, error_of, failed, unbuilt};
 use crate::errno::Errno;
 use crate::ffi::{c_string, last_errno};
 
@@ -73,6 +76,30 @@ impl LibZfs {
         };
         // The library's own number stays as it was.
         if error == 0 { Ok(bytes) } else { Err(fail(last_errno().into())) }
+    }
+
+    /// Whether a feature of a pool is enabled, by its guid (zpool-features(7)). None is in a pool of before
+    /// features.
+    ///
+    /// # Errors
+    ///
+    /// `ENOENT`, `EAGAIN` (the pool is suspended).
+    #[doc(alias = "zpool_get_features")]
+    pub(crate) fn has_feature(&self, pool: &str, guid: &str) -> Result<bool, LibZfsError> {
+        const CALL: &str = "zpool_open";
+        let c_pool = c_string(pool).ok_or_else(|| failed(CALL, pool, Errno::INVAL))?;
+        // A panic while the lock was held can't have left C in the middle of anything.
+        let library = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let _signals = Blocked::new();
+        // SAFETY: takes the handle, which this thread has locked, and a C string.
+        let raw = unsafe { c::zpool_open(library.0.as_ptr(), c_pool.as_ptr()) };
+        let raw = NonNull::new(raw).ok_or_else(|| error_of(&library, CALL, pool))?;
+        // SAFETY: gives null, or the list inside the pool's handle, which is open until below.
+        let features = unsafe { NvRef::from_raw(c::zpool_get_features(raw.as_ptr())) };
+        let found = features.map(|features| features.contains(guid));
+        // SAFETY: frees an open pool's handle; neither it nor the list is used again.
+        unsafe { c::zpool_close(raw.as_ptr()) };
+        found.ok_or_else(|| failed("zpool_get_features", pool, Errno::NOENT))
     }
 
     /// The mount point that applies to a filesystem, with the pool's alternate root: a path, `none` or

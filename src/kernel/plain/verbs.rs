@@ -114,7 +114,7 @@ impl Plain {
         let snapshots = self.snapshots(name)?;
         if !snapshots.is_empty() {
             let list: Vec<&str> = snapshots.iter().map(String::as_str).collect();
-            self.lzc.destroy_snaps(&list, false).map_err(in_the_way)?;
+            self.lzc.destroy_snaps(&list, false).map_err(|error| in_the_way(self.libzfs, error))?;
             made("destroy");
         }
         Ok(self.destroy_dataset(name)?)

@@ -9,8 +9,8 @@ use rustix::mount::MountAttrFlags;
 
 use crate::engine::{
     AtEnd, Attached, Concluded, Conclusion, Difference, Engine, Entry, Facts, Fault, InPlaceEnd,
-    Place, PreparedMount, Private, Promoted, Promotion, PropertyValue, Scope, Settings, Staged,
-    Staging, Unfit, Watch,
+    Lack, Place, PreparedMount, Private, Promoted, Promotion, PropertyValue, Scope, Settings,
+    Shortage, Staged, Staging, Unfit, Watch,
 };
 use crate::errno::Errno;
 use crate::name::{DatasetName, SnapshotName, TransactionId};
@@ -218,8 +218,16 @@ impl Engine for Mortal {
     }
 
     /// The reference doesn't know of commits in place.
-    fn can_receive(&self) -> bool {
-        false
+    fn lacks(&self, _: &DatasetName) -> Result<Option<Lack>, Fault> {
+        Ok(Some(Lack::Kernel))
+    }
+
+    fn shortage(&self, _: &DatasetName) -> Result<Option<Shortage>, Fault> {
+        Ok(None)
+    }
+
+    fn holders(&self, _: &str) -> Result<Option<String>, Fault> {
+        Ok(None)
     }
 
     fn create(&self, name: &DatasetName, own: &[(String, PropertyValue)]) -> Result<(), Fault> {

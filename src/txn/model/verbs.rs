@@ -10,8 +10,8 @@ use super::memory::{Dataset, Memory, Own, Snapshot, split};
 use super::programs::{self, PREFIX, known, set};
 use crate::engine::{
     AtEnd, Attached, Concluded, Conclusion, Difference, Engine, Entry, Facts, Fault, InPlaceEnd,
-    Place, PreparedMount, Private, Promoted, Promotion, PropertyValue, Scope, Settings, Staged,
-    Staging, Unfit, Watch,
+    Lack, Place, PreparedMount, Private, Promoted, Promotion, PropertyValue, Scope, Settings,
+    Shortage, Staged, Staging, Unfit, Watch,
 };
 use crate::errno::Errno;
 use crate::mount::another_ones;
@@ -72,8 +72,16 @@ impl Engine for Memory {
     }
 
     /// The reference doesn't know of commits in place.
-    fn can_receive(&self) -> bool {
-        false
+    fn lacks(&self, _: &DatasetName) -> Result<Option<Lack>, Fault> {
+        Ok(Some(Lack::Kernel))
+    }
+
+    fn shortage(&self, _: &DatasetName) -> Result<Option<Shortage>, Fault> {
+        Ok(None)
+    }
+
+    fn holders(&self, _: &str) -> Result<Option<String>, Fault> {
+        Ok(None)
     }
 
     fn snapshots_and_bookmarks(&self, dataset: &DatasetName) -> Result<Vec<String>, Fault> {

@@ -1,0 +1,225 @@
+//! Who keeps a file system or a block device in use, as far as /proc shows that: for error texts.
+//!
+//! Other users choose the names of their processes and files, and how many they have. So what is read is
+//! bounded, in number and time; what is shown is escaped; and nobody's file system is asked for anything, as its
+//! answer may never come.
+
+use std::collections::HashMap;
+use std::ffi::{OsStr, OsString};
+use std::fmt;
+use std::fs::{self, File};
+use std::io::Read;
+use std::os::fd::RawFd;
+use std::os::unix::ffi::{OsStrExt, OsStringExt};
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use rustix::fs::{AtFlags, CWD, FileType, StatxFlags, statx};
+use rustix::process::getpid;
+
+use crate::mount::{on_networks, processes};
+
+/// How many processes are named.
+const MOST_NAMED: usize = 4;
+/// How many uses are named of one process.
+const MOST_USES: usize = 3;
+/// How many descriptors of all processes are looked at.
+const MOST_LINKS: usize = 200_000;
+/// How long that takes at most, but for one process.
+const LONGEST: Duration = Duration::from_millis(500);
+/// How much is read of a process's list of mappings.
+const MOST_MAPS: u64 = 1 << 20;
+
+/// A device's number, major and minor.
+pub(crate) type Number = (u32, u32);
+
+/// What is in use.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Wanted<'a> {
+    /// The number of a file system, by which each of its files is known, wherever it is mounted or was.
+    pub(crate) file_system: Option<Number>,
+    /// Block devices.
+    pub(crate) devices: &'a [Number],
+    /// The descriptor of this process that is only there to ask.
+    pub(crate) except: Option<RawFd>,
+}
+
+/// A process, and how it uses what is in use.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Holder {
+    pid: u32,
+    name: OsString,
+    uses: Vec<(&'static str, PathBuf)>,
+}
+
+impl fmt::Display for Holder {
+    /// `Debug` escapes what is no letter, and bytes that are no text.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "process {} {:?}", self.pid, self.name)?;
+        for (position, (how, path)) in self.uses.iter().enumerate() {
+            write!(f, "{}{how} {path:?}", if position == 0 { " (" } else { ", " })?;
+        }
+        f.write_str(if self.uses.is_empty() { "" } else { ")" })
+    }
+}
+
+/// The first processes that use it, in the order of their numbers, and whether there may be more. A thread with a
+/// directory or descriptors of its own is not found.
+pub(crate) fn holders(wanted: Wanted<'_>) -> (Vec<Holder>, bool) {
+    let mut search =
+        Search { wanted, until: Instant::now() + LONGEST, links: 0, networks: HashMap::new() };
+    let mut found = Vec::new();
+    for pid in processes().unwrap_or_default() {
+        if found.len() == MOST_NAMED || search.is_over() {
+            return (found, true);
+        }
+        let uses = search.uses_of(pid);
+        if !uses.is_empty() {
+            let comm = fs::read(format!("/proc/{pid}/comm")).unwrap_or_default();
+            let name = OsStr::from_bytes(comm.strip_suffix(b"\n").unwrap_or(&comm)).to_owned();
+            found.push(Holder { pid, name, uses });
+        }
+    }
+    (found, false)
+}
+
+struct Search<'a> {
+    wanted: Wanted<'a>,
+    until: Instant,
+    links: usize,
+    /// By mount namespace, where its network file systems are mounted.
+    networks: HashMap<PathBuf, Vec<PathBuf>>,
+}
+
+impl Search<'_> {
+    fn is_over(&self) -> bool {
+        self.links > MOST_LINKS || Instant::now() > self.until
+    }
+
+    fn uses_of(&mut self, pid: u32) -> Vec<(&'static str, PathBuf)> {
+        let process = PathBuf::from(format!("/proc/{pid}"));
+        let is_own = pid == getpid().as_raw_nonzero().get().unsigned_abs();
+        let mut uses = Vec::new();
+        for (how, link) in [("current directory", "cwd"), ("root", "root"), ("program", "exe")] {
+            uses.extend(self.leads_there(&process, &process.join(link)).map(|path| (how, path)));
+        }
+        for entry in fs::read_dir(process.join("fd")).into_iter().flatten().flatten() {
+            if uses.len() >= MOST_USES || self.is_over() {
+                return uses;
+            }
+            let number = entry.file_name().to_str().and_then(|name| name.parse().ok());
+            if !(is_own && number == self.wanted.except) {
+                uses.extend(self.leads_there(&process, &entry.path()).map(|path| ("open", path)));
+            }
+        }
+        if uses.is_empty() {
+            uses.extend(self.mapped(&process).map(|path| ("mapped", path)));
+        }
+        uses
+    }
+
+    /// Where a link of a process leads, if that is in use.
+    fn leads_there(&mut self, process: &Path, link: &Path) -> Option<PathBuf> {
+        self.links += 1;
+        let path = fs::read_link(link).ok()?;
+        // A pipe, a socket and the like.
+        if !path.is_absolute() || self.is_on_network(process, &path) {
+            return None;
+        }
+        // The number alone: a file system in user space is not asked.
+        let flags = AtFlags::NO_AUTOMOUNT | AtFlags::STATX_DONT_SYNC;
+        let stat = statx(CWD, link, flags, StatxFlags::TYPE).ok()?;
+        let file_system = (stat.stx_dev_major, stat.stx_dev_minor);
+        let device = (stat.stx_rdev_major, stat.stx_rdev_minor);
+        let is_device = FileType::from_raw_mode(stat.stx_mode.into()) == FileType::BlockDevice;
+        let is_it = Some(file_system) == self.wanted.file_system
+            || is_device && self.wanted.devices.contains(&device);
+        is_it.then_some(path)
+    }
+
+    /// Whoever goes to a file by a link of /proc has a network file system ask its server.
+    fn is_on_network(&mut self, process: &Path, path: &Path) -> bool {
+        let Ok(namespace) = fs::read_link(process.join("ns/mnt")) else { return true };
+        let networks = self
+            .networks
+            .entry(namespace)
+            .or_insert_with(|| on_networks(process).unwrap_or_default());
+        networks.iter().any(|network| path.starts_with(network))
+    }
+
+    /// A file that a process has mapped into memory.
+    fn mapped(&self, process: &Path) -> Option<PathBuf> {
+        let mut text = Vec::new();
+        let maps = File::open(process.join("maps")).ok()?;
+        maps.take(MOST_MAPS).read_to_end(&mut text).ok()?;
+        text.split(|&byte| byte == b'\n').find_map(|line| {
+            let (number, path) = mapping(line)?;
+            (Some(number) == self.wanted.file_system).then_some(path)
+        })
+    }
+}
+
+/// The file system and the path of a line of `/proc/PID/maps` (proc_pid_maps(5)).
+fn mapping(line: &[u8]) -> Option<(Number, PathBuf)> {
+    let mut rest = line;
+    let mut device = None;
+    for position in 0..5 {
+        let end = rest.iter().position(|&byte| byte == b' ')?;
+        if position == 3 {
+            let (major, minor) = std::str::from_utf8(&rest[..end]).ok()?.split_once(':')?;
+            let number = |text| u32::from_str_radix(text, 16).ok();
+            device = Some((number(major)?, number(minor)?));
+        }
+        rest = &rest[end + 1..];
+    }
+    Some((device?, OsString::from_vec(rest.trim_ascii_start().to_vec()).into()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::os::fd::AsRawFd;
+    use std::os::unix::fs::MetadataExt;
+
+    fn number(dev: u64) -> Number {
+        (rustix::fs::major(dev), rustix::fs::minor(dev))
+    }
+
+    #[test]
+    fn a_line_of_maps_is_read_with_whatever_path() {
+        let line = b"7f0c00000000-7f0c00001000 r--p 00000000 00:2a 34   /a b\\012\xff";
+        let path = OsStr::from_bytes(b"/a b\\012\xff");
+        assert_eq!(mapping(line), Some(((0, 0x2a), PathBuf::from(path))));
+        assert_eq!(mapping(b"7f0c00000000-7f0c00001000 rw-p 00000000 00:00 0"), None);
+        for broken in [&b""[..], b"     ", b"a b c d e f", b"a b c 1: e f", b"a b c ::: e f"] {
+            assert_eq!(mapping(broken), None);
+        }
+    }
+
+    #[test]
+    fn names_are_escaped() {
+        let name = OsStr::from_bytes(b"x\n\x1b[2J\xff").to_owned();
+        let uses = vec![("open", PathBuf::from("/a\nb")), ("root", PathBuf::from("/"))];
+        let shown = Holder { pid: 7, name, uses }.to_string();
+        assert_eq!(shown, r#"process 7 "x\n\u{1b}[2J\xFF" (open "/a\nb", root "/")"#);
+    }
+
+    #[test]
+    fn this_process_is_found_by_an_open_file_and_the_one_that_asks_is_not_counted() {
+        let file = File::open("/proc/self/status").unwrap();
+        let wanted = Wanted {
+            file_system: Some(number(file.metadata().unwrap().dev())),
+            devices: &[],
+            except: None,
+        };
+        let pid = std::process::id();
+        let search = |wanted| {
+            let until = Instant::now() + LONGEST;
+            Search { wanted, until, links: 0, networks: HashMap::new() }.uses_of(pid)
+        };
+        let has = |uses: &[(&str, PathBuf)]| uses.iter().any(|(_, path)| path.ends_with("status"));
+        assert!(has(&search(wanted)));
+        assert!(!has(&search(Wanted { except: Some(file.as_raw_fd()), ..wanted })));
+        assert!(search(Wanted { file_system: Some((0, 0)), ..wanted }).is_empty());
+    }
+}

@@ -1,0 +1,158 @@
+//! What keeps something from being destroyed is named in the error or the receipt, with who does.
+
+use std::fs::{self, File};
+use std::os::unix::ffi::OsStrExt;
+use std::process::{Child, Command, Stdio};
+use std::time::Duration;
+
+use zfs_txn::{CommitError, Strategy};
+
+use crate::support::{Scene, run};
+use crate::volumes::device_of;
+
+/// Processes that end when the test does.
+#[derive(Default)]
+struct Processes(Vec<Child>);
+
+impl Processes {
+    /// Starts one and returns its number, when it is what it is to become: `sleep`, or what was started.
+    fn start(&mut self, command: &mut Command, comm: &[u8]) -> u32 {
+        let child = run(command.stdin(Stdio::null()));
+        let pid = child.id();
+        self.0.push(child);
+        let comm = [comm, b"\n"].concat();
+        let is_there = || fs::read(format!("/proc/{pid}/comm")).unwrap() == comm;
+        let there = (0..500).any(|_| {
+            std::thread::sleep(Duration::from_millis(10));
+            is_there()
+        });
+        assert!(there, "{command:?}");
+        pid
+    }
+
+    fn shell(&mut self, script: &str) -> u32 {
+        self.start(Command::new("sh").args(["-c", script]), b"sleep")
+    }
+}
+
+impl Drop for Processes {
+    fn drop(&mut self) {
+        for child in &mut self.0 {
+            let _ = child.kill();
+            let _ = child.wait();
+        }
+    }
+}
+
+#[test]
+fn processes_that_keep_the_old_content_are_named_in_the_receipt() {
+    let scene = Scene::new();
+    let target = scene.dataset("t", &[]);
+    let path = scene.mounted_at(&target).unwrap();
+    fs::create_dir(path.join("directory")).unwrap();
+    // Who starts a program chooses its name.
+    let hostile = std::ffi::OsStr::from_bytes(b"a\n\x1b[2J\xff");
+    fs::copy("/bin/sleep", path.join(hostile)).unwrap();
+    let elsewhere = scene.pool.directory().join("elsewhere");
+    fs::create_dir(&elsewhere).unwrap();
+    let at = path.display();
+    let mut processes = Processes::default();
+    let open = processes.shell(&format!("exec 7<{at}/file; exec sleep 1000"));
+    let current = processes.shell(&format!("cd {at}/directory; exec sleep 1000"));
+    let program = processes.start(Command::new(path.join(hostile)).arg("1000"), hostile.as_bytes());
+    let script =
+        format!("mount --bind {at} {0}; umount {at}; exec sleep 1000", elsewhere.display());
+    let mounted =
+        processes.start(Command::new("unshare").args(["--mount", "sh", "-c", &script]), b"sleep");
+    let receipt = scene.publish(&target, "new");
+    let old = receipt.leftovers.iter().find(|left| left.name.contains("-old-")).unwrap();
+    let said = &old.reason;
+    for part in [
+        format!(r#"process {open} "sleep" (open "/file")"#),
+        format!(r#"process {current} "sleep" (current directory "/directory")"#),
+        format!(r#"process {program} "a\n\u{{1b}}[2J\xFF" (program "/a\n\u{{1b}}[2J\xFF")"#),
+        format!(
+            r#"mounted at "{}" in the mount namespace of process {mounted}"#,
+            elsewhere.display()
+        ),
+    ] {
+        assert!(said.contains(&part), "{part}: {said}");
+    }
+    assert!(!said.contains('\n') && !said.contains('\x1b'), "{said}");
+
+    // A sweep says the same, and when they have ended, it removes what was left.
+    let swept = scene.zfs.sweep(&target).unwrap();
+    assert!(swept.unfinished[0].reason.contains(&format!("process {open}")), "{swept:?}");
+    drop(processes);
+    let swept = scene.zfs.sweep(&target).unwrap();
+    assert!(swept.unfinished.is_empty(), "{swept:?}");
+    scene.end();
+}
+
+#[test]
+fn who_uses_a_workspace_is_named_when_it_is_rolled_back() {
+    let scene = Scene::new();
+    let target = scene.dataset("t", &[]);
+    let transaction = scene.begin(&target);
+    let file = transaction.path().join("file");
+    let mut processes = Processes::default();
+    let pid = processes.shell(&format!("exec 7<{}; exec sleep 1000", file.display()));
+    let own = File::open(&file).unwrap();
+    let error = transaction.rollback().unwrap_err();
+    let said = error.to_string();
+    assert!(said.contains(&format!(r#"process {pid} "sleep" (open "/file")"#)), "{said}");
+    assert!(said.contains(&format!("process {} ", std::process::id())), "{said}");
+    drop((own, processes));
+    assert!(scene.zfs.sweep(&target).unwrap().unfinished.is_empty());
+    scene.end();
+}
+
+#[test]
+fn who_has_a_volumes_device_open_is_named_and_so_is_what_is_mounted_from_it() {
+    let scene = Scene::new();
+    let target = scene.name("volume");
+    scene.pool.zfs(&["create", "-s", "-V", "64M", target.as_str()]);
+    device_of(target.as_str());
+    let begin = || scene.zfs.transaction(&target).strategy(Strategy::InPlace).begin().unwrap();
+    let transaction = begin();
+    let device = fs::canonicalize(transaction.path()).unwrap();
+    let mut processes = Processes::default();
+    let pid = processes.shell(&format!("exec 7<{}; exec sleep 1000", device.display()));
+    let said = transaction.rollback().unwrap_err().to_string();
+    let part = format!(r#"process {pid} "sleep" (open "{}")"#, device.display());
+    assert!(said.contains(&part), "{said}");
+    drop(processes);
+    assert!(scene.zfs.sweep(&target).unwrap().unfinished.is_empty());
+    scene.end();
+}
+
+#[test]
+fn where_a_snapshot_is_mounted_and_who_is_in_there_is_named() {
+    let scene = Scene::new();
+    let target = scene.dataset("t", &[]);
+    let snapshot = format!("{target}@s");
+    scene.pool.zfs(&["snapshot", &snapshot]);
+    let place = scene.pool.directory().join("place");
+    fs::create_dir(&place).unwrap();
+    let mut processes = Processes::default();
+    let at = place.display();
+    let script = format!("mount -t zfs {snapshot} {at}; cd {at}; exec sleep 1000");
+    let pid =
+        processes.start(Command::new("unshare").args(["--mount", "sh", "-c", &script]), b"sleep");
+    let transaction = scene.begin(&target);
+    fs::write(transaction.path().join("file"), "ours").unwrap();
+    let CommitError::Unchanged { error, transaction } = transaction.commit().unwrap_err() else {
+        panic!("not unchanged");
+    };
+    let said = error.to_string();
+    for part in [
+        format!(r#"mounted at "{at}" in the mount namespace of process {pid}"#),
+        format!(r#"process {pid} "sleep" (current directory "#),
+    ] {
+        assert!(said.contains(&part), "{part}: {said}");
+    }
+    drop(processes);
+    let receipt = transaction.commit().unwrap();
+    assert!(receipt.leftovers.is_empty(), "{receipt:?}");
+    scene.end();
+}
