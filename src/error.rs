@@ -63,16 +63,23 @@ impl StepError {
             return Some("nothing was done: detach it there, and resume it here");
         }
         Some(match self.errno {
-            Errno::PERM | Errno::ACCES if self.step == Step::Promote => {
-                "run as root; if the dataset is encrypted, target and workspace must have the same \
-                 encryption root"
-            }
             Errno::PERM | Errno::ACCES if self.step == Step::SetOwnership => {
                 "run as root, where the owner before and after is known (in a user namespace: mapped); what is \
                  immutable or append-only has to be released before (`chattr -i`, `chattr -a`)"
             }
-            Errno::PERM | Errno::ACCES => "run as root (CAP_SYS_ADMIN)",
-            Errno::ROFS => "the pool or the dataset is read-only: import the pool writable",
+            Errno::PERM | Errno::ACCES => {
+                "run as root (CAP_SYS_ADMIN), or as a container's root on a dataset that was given to it"
+            }
+            Errno::ROFS if self.step == Step::Fence => {
+                "mount it writable (`mount -o remount,rw`), or begin anew without fence()"
+            }
+            Errno::ROFS if self.step == Step::MountWorkspace => {
+                "the directory for workspaces is on a file system that is read-only: have it writable, or name \
+                 another one with workspace_for()"
+            }
+            Errno::ROFS => {
+                "it is read-only: import the pool writable, or set readonly=off where that is set"
+            }
             Errno::AGAIN if self.detail.as_deref() == Some(NO_THREAD) => {
                 "a limit is reached, of threads or of memory: raise it (`ulimit -u` of the user, `pids.max` of \
                  the control group, which systemd calls TasksMax, or kernel.threads-max), or end other threads"
@@ -85,7 +92,10 @@ impl StepError {
                 "there is no room left, in the pool or under a quota (a workspace has the target's \
                  quota and needs its reservations once more): free some, or raise the quota"
             }
-            Errno::DQUOT => "a quota or limit on the dataset or a parent is reached: raise it",
+            Errno::DQUOT => {
+                "a quota is reached, of the dataset, of one above it, or of a user, group or project in it \
+                 (`zfs userspace`), or a limit of snapshots or filesystems: raise it"
+            }
             Errno::EXIST if self.step.destroys() => {
                 "something depends on it: `zfs list -r -t all` shows children and snapshots, the \
                  property `clones` of its snapshots shows clones"
@@ -94,9 +104,12 @@ impl StepError {
                 "a snapshot that is sent, mounted or looked into can't pass to another dataset: let the \
                  `zfs send` come to its end, unmount it, or leave .zfs/snapshot"
             }
-            Errno::BUSY => {
-                "something uses it: close files opened in it, unmount it in other mount namespaces, \
-                 and unmount its snapshots under .zfs"
+            Errno::BUSY if self.step == Step::Receive => {
+                "another receive into it goes on: let it come to its end, or end it, and commit again"
+            }
+            Errno::BUSY if self.step.destroys() => {
+                "something uses it: close files opened in it, unmount it in other mount namespaces, and \
+                 unmount its snapshots under .zfs; Zfs::sweep removes what is left then"
             }
             Errno::NAMETOOLONG => "use a shorter name for the target or its snapshots",
             _ => return None,
@@ -326,7 +339,7 @@ pub enum BeginError {
         target: DatasetName,
     },
     /// A snapshot with the name of the final snapshot exists.
-    #[error("the snapshot {name} exists already")]
+    #[error("the snapshot {name} exists already: choose another name, or destroy or rename that")]
     SnapshotExists {
         /// Its name.
         name: crate::name::SnapshotName,
@@ -460,7 +473,7 @@ pub enum Conflict {
     },
     /// A process has a file of the target mapped into memory that is changed in place: it, and
     /// whoever reads the file, would go on seeing the old content. Replace such files (write a new
-    /// one and rename it) instead of writing into them, or commit by
+    /// one and rename it) instead of writing into them, or begin anew with
     /// [`Strategy::Promote`](crate::Strategy::Promote).
     ///
     /// Or others have a lease on it (fcntl(2), `F_SETLEASE`), which they have not given up in a second.

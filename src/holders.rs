@@ -12,6 +12,7 @@ use std::io::Read;
 use std::os::fd::RawFd;
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::{Path, PathBuf};
+use std::rc::Rc;
 use std::time::{Duration, Instant};
 
 use rustix::fs::{AtFlags, CWD, FileType, StatxFlags, statx};
@@ -26,7 +27,7 @@ const MOST_USES: usize = 3;
 /// How many descriptors of all processes are looked at.
 const MOST_LINKS: usize = 200_000;
 /// How long that takes at most, but for one process.
-const LONGEST: Duration = Duration::from_millis(500);
+const LONGEST: Duration = Duration::from_secs(1);
 /// How much is read of a process's list of mappings.
 const MOST_MAPS: u64 = 1 << 20;
 
@@ -88,7 +89,7 @@ struct Search<'a> {
     until: Instant,
     links: usize,
     /// By mount namespace, where its network file systems are mounted.
-    networks: HashMap<PathBuf, Vec<PathBuf>>,
+    networks: HashMap<PathBuf, Rc<[PathBuf]>>,
 }
 
 impl Search<'_> {
@@ -98,18 +99,24 @@ impl Search<'_> {
 
     fn uses_of(&mut self, pid: u32) -> Vec<(&'static str, PathBuf)> {
         let process = PathBuf::from(format!("/proc/{pid}"));
-        let is_own = pid == getpid().as_raw_nonzero().get().unsigned_abs();
         let mut uses = Vec::new();
+        // One that runs no program is the kernel's, or can't be looked at.
+        let (Ok(_), Some(networks)) =
+            (fs::read_link(process.join("exe")), self.networks_of(&process))
+        else {
+            return uses;
+        };
         for (how, link) in [("current directory", "cwd"), ("root", "root"), ("program", "exe")] {
-            uses.extend(self.leads_there(&process, &process.join(link)).map(|path| (how, path)));
+            uses.extend(self.leads_there(&process.join(link), &networks).map(|path| (how, path)));
         }
+        let is_own = pid == getpid().as_raw_nonzero().get().unsigned_abs();
         for entry in fs::read_dir(process.join("fd")).into_iter().flatten().flatten() {
             if uses.len() >= MOST_USES || self.is_over() {
                 return uses;
             }
             let number = entry.file_name().to_str().and_then(|name| name.parse().ok());
             if !(is_own && number == self.wanted.except) {
-                uses.extend(self.leads_there(&process, &entry.path()).map(|path| ("open", path)));
+                uses.extend(self.leads_there(&entry.path(), &networks).map(|path| ("open", path)));
             }
         }
         if uses.is_empty() {
@@ -118,12 +125,23 @@ impl Search<'_> {
         uses
     }
 
+    /// Where network file systems are mounted in the mount namespace of a process.
+    fn networks_of(&mut self, process: &Path) -> Option<Rc<[PathBuf]>> {
+        let namespace = fs::read_link(process.join("ns/mnt")).ok()?;
+        if let Some(known) = self.networks.get(&namespace) {
+            return Some(Rc::clone(known));
+        }
+        let found: Rc<[PathBuf]> = on_networks(process).ok()?.into();
+        self.networks.insert(namespace, Rc::clone(&found));
+        Some(found)
+    }
+
     /// Where a link of a process leads, if that is in use.
-    fn leads_there(&mut self, process: &Path, link: &Path) -> Option<PathBuf> {
+    fn leads_there(&mut self, link: &Path, networks: &[PathBuf]) -> Option<PathBuf> {
         self.links += 1;
         let path = fs::read_link(link).ok()?;
-        // A pipe, a socket and the like.
-        if !path.is_absolute() || self.is_on_network(process, &path) {
+        // Neither a pipe, a socket and the like, nor what a server would be asked for on the way.
+        if !path.is_absolute() || networks.iter().any(|network| path.starts_with(network)) {
             return None;
         }
         // The number alone: a file system in user space is not asked.
@@ -135,16 +153,6 @@ impl Search<'_> {
         let is_it = Some(file_system) == self.wanted.file_system
             || is_device && self.wanted.devices.contains(&device);
         is_it.then_some(path)
-    }
-
-    /// Whoever goes to a file by a link of /proc has a network file system ask its server.
-    fn is_on_network(&mut self, process: &Path, path: &Path) -> bool {
-        let Ok(namespace) = fs::read_link(process.join("ns/mnt")) else { return true };
-        let networks = self
-            .networks
-            .entry(namespace)
-            .or_insert_with(|| on_networks(process).unwrap_or_default());
-        networks.iter().any(|network| path.starts_with(network))
     }
 
     /// A file that a process has mapped into memory.

@@ -52,11 +52,14 @@ pub enum Refusal {
 impl fmt::Display for Refusal {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
-            Self::Volume => "is a volume: it can only be changed in place, and has nothing below it",
+            Self::Volume => {
+                "is a volume: it can only be changed in place (Strategy::InPlace), and has nothing below it"
+            }
             Self::HasChildren { count } => {
                 return write!(
                     f,
-                    "has {count} child datasets, which would not move along: they must be elsewhere"
+                    "has {count} child datasets, which would not move along: use Strategy::InPlace, or \
+                     have them elsewhere"
                 );
             }
             Self::PartlyReceived => {
@@ -68,14 +71,15 @@ impl fmt::Display for Refusal {
             Self::Zoned => "has zoned=on: it is a container's, which alone may change it",
             Self::EncryptionRoot => {
                 "is its own encryption root, and would come out of the commit with its key unloaded: \
-                 let it inherit its parent's key (`zfs change-key -i`)"
+                 use Strategy::InPlace, or let it inherit the key of an encrypted parent \
+                 (`zfs change-key -i`)"
             }
             Self::SnapshotDevices => {
                 "has snapdev=visible, with which a receive can deadlock: set it to hidden"
             }
             Self::NoDevice => "has volmode=none, and so no block device: set it to dev",
             Self::SnapshotExists { name } => {
-                return write!(f, "has a snapshot {name} already");
+                return write!(f, "has a snapshot {name} already: destroy or rename that");
             }
         })
     }

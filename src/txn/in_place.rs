@@ -275,7 +275,7 @@ impl Stage {
                 }
                 (Errno::INVAL, _) if !self.overridden.is_empty() => {
                     let detail = "others have made a file of one record larger, which a receive can't \
-                                  undo: commit by Strategy::Promote";
+                                  undo: roll back, and begin anew with Strategy::Promote";
                     let fault = Fault { detail: Some(detail.to_owned()), ..fault };
                     return Err(self.stopped(Step::Receive, fault));
                 }
@@ -284,8 +284,8 @@ impl Stage {
                 _ => return Err(self.stopped(Step::Receive, fault)),
             }
         }
-        let detail = "it is written to, or read with access times, without a pause: commit with fence(), \
-                      or set atime=off or relatime=on";
+        let detail = "it is written to, or read with access times, without a pause: begin anew with \
+                      fence(), or set atime=off or relatime=on";
         let fault = Fault { errno: Errno::TXTBSY, detail: Some(detail.to_owned()) };
         Err(self.stopped(Step::Receive, fault))
     }

@@ -60,8 +60,11 @@ fn processes_that_keep_the_old_content_are_named_in_the_receipt() {
     let open = processes.shell(&format!("exec 7<{at}/file; exec sleep 1000"));
     let current = processes.shell(&format!("cd {at}/directory; exec sleep 1000"));
     let program = processes.start(Command::new(path.join(hostile)).arg("1000"), hostile.as_bytes());
-    let script =
-        format!("mount --bind {at} {0}; umount {at}; exec sleep 1000", elsewhere.display());
+    // Without copies of other tests' mounts.
+    let script = format!(
+        "umount --all --lazy --types zfs; mount -t zfs -o zfsutil {target} {}; exec sleep 1000",
+        elsewhere.display()
+    );
     let mounted =
         processes.start(Command::new("unshare").args(["--mount", "sh", "-c", &script]), b"sleep");
     let receipt = scene.publish(&target, "new");
@@ -136,7 +139,9 @@ fn where_a_snapshot_is_mounted_and_who_is_in_there_is_named() {
     fs::create_dir(&place).unwrap();
     let mut processes = Processes::default();
     let at = place.display();
-    let script = format!("mount -t zfs {snapshot} {at}; cd {at}; exec sleep 1000");
+    let script = format!(
+        "umount --all --lazy --types zfs; mount -t zfs {snapshot} {at}; cd {at}; exec sleep 1000"
+    );
     let pid =
         processes.start(Command::new("unshare").args(["--mount", "sh", "-c", &script]), b"sleep");
     let transaction = scene.begin(&target);

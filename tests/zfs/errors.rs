@@ -8,7 +8,8 @@ use std::path::Path;
 use std::process::Command;
 
 use zfs_txn::{
-    BeginError, CommitError, Conflict, DatasetName, Errno, OpenError, Refusal, Step, Strategy, Zfs,
+    BeginError, CommitError, Conflict, DatasetName, Errno, OpenError, Refusal, Step, Strategy,
+    Transaction, Zfs,
 };
 
 use crate::support::{Identity, Scene, State, again, assert_passed};
@@ -243,7 +244,11 @@ fn a_suspended_pool_is_found_before_anything_is_changed() {
     let result = zfs.as_ref().map(|zfs| zfs.transaction(&target).begin());
     // Give the room back, so that the pool can be destroyed whatever is asserted below.
     fs::remove_file(path.join("device.ballast")).unwrap();
-    shell(&format!("zpool clear {name}; zpool sync {name}; zpool destroy {name}; umount {dir}"));
+    shell(&format!("zpool clear {name}; zpool sync {name}"));
+    let then = zfs.as_ref().map(|zfs| zfs.transaction(&target).begin().map(Transaction::rollback));
+    shell(&format!("zpool destroy {name}; umount {dir}"));
+    // What the error says has helped.
+    then.unwrap().unwrap().unwrap();
     let error = result.unwrap().unwrap_err();
     let BeginError::Failed { error: step, left } = &error else { panic!("{error}") };
     assert_eq!((step.step, step.errno, left.len()), (Step::Look, Errno::AGAIN, 0));

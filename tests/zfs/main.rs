@@ -7,6 +7,7 @@
     reason = "a helper that fails, fails the test, and this crate has no users"
 )]
 
+mod advice;
 mod busy;
 mod bytes;
 mod commit;
