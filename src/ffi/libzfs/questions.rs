@@ -5,12 +5,11 @@ use std::ffi::{CStr, OsStr, c_char};
 use std::os::unix::ffi::OsStrExt;
 use std::path::PathBuf;
 use std::ptr::NonNull;
-use std::sync::PoisonError;
 
 use super::super::bindings as c;
 use super::super::nvlist::{NvList, NvRef};
 use super::super::signals::Blocked;
-use super::{ANY, HEAD, LibZfs, LibZfsError, error_of, failed, unbuilt};
+use super::{ANY, HEAD, Handle, LibZfs, LibZfsError, error_of, failed, unbuilt};
 use crate::errno::Errno;
 use crate::ffi::{c_string, last_errno};
 
@@ -88,10 +87,9 @@ impl LibZfs {
     pub(crate) fn has_feature(&self, pool: &str, guid: &str) -> Result<bool, LibZfsError> {
         const CALL: &str = "zpool_open";
         let c_pool = c_string(pool).ok_or_else(|| failed(CALL, pool, Errno::INVAL))?;
-        // A panic while the lock was held can't have left C in the middle of anything.
-        let library = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let _signals = Blocked::new();
-        // SAFETY: takes the handle, which this thread has locked, and a C string.
+        let library = Handle::take()?;
+        // SAFETY: takes a handle that nobody else has, and a C string.
         let raw = unsafe { c::zpool_open(library.0.as_ptr(), c_pool.as_ptr()) };
         let raw = NonNull::new(raw).ok_or_else(|| error_of(&library, CALL, pool))?;
         // SAFETY: gives null, or the list inside the pool's handle, which is open until below.
