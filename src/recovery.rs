@@ -26,7 +26,8 @@ pub struct Pending {
     /// How it stands.
     pub condition: Condition,
     /// What [`Zfs::recover`](crate::Zfs::recover) would bring it to as things are now, or the reason why it
-    /// could not; `None` where it would leave the transaction alone, and of what it has left alone.
+    /// could not; `None` where it would leave the transaction alone, and of what it has left alone. That a step
+    /// will fail can't be told before.
     pub outlook: Option<Result<Outcome, String>>,
 }
 

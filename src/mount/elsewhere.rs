@@ -33,7 +33,19 @@ pub(crate) fn is_seen_by_first(dataset: &str) -> bool {
 }
 
 /// The mount table of each mount namespace that a process is in, and one such process; this one's first.
-pub(super) fn tables() -> Result<Vec<(u32, Vec<MountEntry>)>, Errno> {
+fn tables() -> Result<Vec<(u32, Vec<MountEntry>)>, Errno> {
+    tables_of(|_| true)
+}
+
+/// The same of those that a process of this user namespace is in. In one of their own anybody may mount what they
+/// can read, wherever they like.
+pub(super) fn tables_of_this_user_namespace() -> Result<Vec<(u32, Vec<MountEntry>)>, Errno> {
+    let user = |process: &Path| fs::read_link(process.join("ns/user")).ok();
+    let own = user(Path::new("/proc/thread-self"));
+    tables_of(|process| own.is_some() && user(process) == own)
+}
+
+fn tables_of(is_meant: impl Fn(&Path) -> bool) -> Result<Vec<(u32, Vec<MountEntry>)>, Errno> {
     let own = getpid().as_raw_nonzero().get().unsigned_abs();
     let mut tables = vec![(own, of_process("thread-self")?)];
     let mut seen = HashSet::from([namespace(Path::new("/proc/thread-self"))]);
@@ -41,8 +53,11 @@ pub(super) fn tables() -> Result<Vec<(u32, Vec<MountEntry>)>, Errno> {
         if seen.len() > MOST_NAMESPACES {
             break;
         }
-        let directory = format!("/proc/{process}");
-        let namespace = namespace(Path::new(&directory));
+        let directory = PathBuf::from(format!("/proc/{process}"));
+        if !is_meant(&directory) {
+            continue;
+        }
+        let namespace = namespace(&directory);
         if namespace.is_some() && seen.insert(namespace) {
             tables.extend(of_process(&process.to_string()).map(|table| (process, table)));
         }

@@ -1,17 +1,18 @@
 //! Mounts on directories and files of a dataset, and mounts of such elsewhere: they go by the object that
 //! is there when they are made.
 
+use std::collections::{HashMap, HashSet};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
 use rustix::fs::{Mode, OFlags, openat};
 use rustix::io::Errno;
 
-use super::elsewhere::tables;
+use super::elsewhere::tables_of_this_user_namespace;
 use super::table::MountEntry;
 use crate::ffi::handles;
 
-/// Mounts, by the paths at which processes see them, whose object is not at its path in another version of
+/// Mounts, by the paths at which processes of this user namespace see them, whose object is not at its path in another version of
 /// the dataset: the kernel unmounts what lies on an object that is gone, and a mount of such an object
 /// gives errors. `now` and `then` are the roots, without what is mounted on them.
 pub(crate) fn displaced(
@@ -19,10 +20,10 @@ pub(crate) fn displaced(
     now: BorrowedFd<'_>,
     then: BorrowedFd<'_>,
 ) -> Result<Vec<PathBuf>, Errno> {
-    let mut found = Vec::new();
-    for (_, table) in tables()? {
+    let (mut found, mut known) = (Vec::new(), HashSet::new());
+    for (_, table) in tables_of_this_user_namespace()? {
         for (seen, within) in inside(&table, dataset) {
-            if !found.contains(&seen) && is_displaced(now, then, &within)? {
+            if known.insert(within.clone()) && is_displaced(now, then, &within)? {
                 found.push(seen);
             }
         }
@@ -34,9 +35,13 @@ pub(crate) fn displaced(
 fn inside(table: &[MountEntry], dataset: &str) -> Vec<(PathBuf, PathBuf)> {
     let below_root = |path: &Path| path.strip_prefix("/").unwrap_or(path).to_owned();
     let mut found = Vec::new();
+    let mut by_parent: HashMap<_, Vec<&MountEntry>> = HashMap::new();
+    for on in table {
+        by_parent.entry(on.parent).or_default().push(on);
+    }
     for mount in table.iter().filter(|mount| mount.is_of(dataset)) {
         found.push((mount.path.clone(), below_root(&mount.root)));
-        for on in table.iter().filter(|on| on.parent == mount.id) {
+        for on in by_parent.get(&mount.id).into_iter().flatten() {
             if let Ok(relative) = on.path.strip_prefix(&mount.path) {
                 found.push((on.path.clone(), below_root(&mount.root).join(relative)));
             }
@@ -53,14 +58,19 @@ fn is_displaced(now: BorrowedFd<'_>, then: BorrowedFd<'_>, within: &Path) -> Res
     Ok(!handles::are_same(now.as_fd(), then.as_fd())?)
 }
 
+/// Name by name: no link is followed, and the path may be longer than a call takes.
 fn open(root: BorrowedFd<'_>, within: &Path) -> Result<Option<OwnedFd>, Errno> {
     let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-    match openat(root, within, flags, Mode::empty()) {
-        Ok(opened) => Ok(Some(opened)),
-        // `//deleted` is written behind the path of what is gone already.
-        Err(Errno::NOENT | Errno::NOTDIR | Errno::LOOP) => Ok(None),
-        Err(errno) => Err(errno),
+    let mut opened = openat(root, ".", flags, Mode::empty())?;
+    for name in within {
+        opened = match openat(&opened, name, flags, Mode::empty()) {
+            Ok(opened) => opened,
+            // `//deleted` is written behind the path of what is gone already.
+            Err(Errno::NOENT | Errno::NOTDIR | Errno::LOOP) => return Ok(None),
+            Err(errno) => return Err(errno),
+        };
     }
+    Ok(Some(opened))
 }
 
 #[cfg(test)]
