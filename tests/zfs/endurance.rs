@@ -163,18 +163,22 @@ fn nothing_leaks_in_the_process() {
     let before = possessions();
     rounds(rollbacks, false);
     rounds(commits, true);
+    // Handles of libzfs that are kept for the next call, as many as called at the same time.
+    const HANDLES: usize = 8;
+    let nothing_more =
+        |after: &(usize, usize, u64)| after.0 <= before.0 + HANDLES && after.1 == before.1;
     // A scope waits for its threads' work; they themselves may take a moment more to end.
     let after = (0..100)
         .map(|_| {
             std::thread::sleep(std::time::Duration::from_millis(20));
             possessions()
         })
-        .find(|after| (after.0, after.1) == (before.0, before.1))
+        .find(nothing_more)
         .unwrap_or_else(possessions);
     figures(&format!(
         "I9: {rollbacks} rollbacks, {commits} commits: (fds, threads, KiB) {before:?} -> {after:?}"
     ));
-    assert_eq!((after.0, after.1), (before.0, before.1));
+    assert!(nothing_more(&after), "{before:?} -> {after:?}");
     assert_eq!(mounts(), mounted);
     // Allocators keep some: a leak of 100 bytes each would show in ten thousand.
     assert!(after.2 < before.2 + 4096, "memory: {before:?} -> {after:?}");

@@ -307,8 +307,9 @@ fn no_record_that_says_anything_reaches_further_than_its_dataset() {
     let host = directory(&scene, "host");
     let mountpoint = format!("mountpoint={host}");
     let closed = ["canmount=noauto", "readonly=on", "org.openzfs.systemd:ignore=on"];
-    let theirs = ["ct", "ct/x", "top", "h", "h/child"].map(|name| scene.pool.dataset(name));
-    for name in &theirs {
+    let theirs = ["ct", "ct/x", "top", "h"].map(|name| scene.pool.dataset(name));
+    let child = scene.pool.dataset("h/child");
+    for name in theirs.iter().chain([&child]) {
         let closed = closed.iter().flat_map(|option| ["-o", option]);
         let options: Vec<&str> = closed.chain(["-o", &mountpoint]).collect();
         scene.pool.zfs(&[&["create", "-u"], &options[..], &[name]].concat());
@@ -325,6 +326,7 @@ fn no_record_that_says_anything_reaches_further_than_its_dataset() {
     let detached = detached.detach().unwrap();
     let ids = [open.id().to_string(), detached.to_string(), ID.to_owned()];
     let mut names = theirs.to_vec();
+    names.push(child);
     names.extend([victim.to_string(), other.to_string(), scene.pool.dataset("new")]);
     names.extend(
         names.clone().iter().flat_map(|name| ids.each_ref().map(|id| format!("{name}-txn-{id}"))),
@@ -345,7 +347,7 @@ fn no_record_that_says_anything_reaches_further_than_its_dataset() {
             roll(&mut state, 2);
         });
         let mut roll = |below| roll(&mut state, below);
-        let (id, holder) = (&ids[roll(3)], &theirs[roll(5)]);
+        let (id, holder) = (&ids[roll(3)], &theirs[roll(4)]);
         let own = guid(&scene, holder);
         let target = if roll(2) == 0 { holder } else { &names[roll(names.len())] };
         let record_state =
@@ -373,7 +375,13 @@ fn no_record_that_says_anything_reaches_further_than_its_dataset() {
                  {origin}{workspace};parents=0{pin}{gate}{fence};begun=1"
             ))
         } else {
-            init(id, record_state, target)
+            let parents = roll(target.matches('/').count().min(2));
+            let gate = ["", ";gate=zoned,org.openzfs.systemd:ignore", ";gate=canmount"][roll(3)];
+            let entrance = ["", ";entrance=0,/run/zfs-txn"][roll(2)];
+            sealed(&format!(
+                "1;id={id};kind=init;strategy=promote;state={record_state};target={target};\
+                 parents={parents}{gate}{entrance};begun=1"
+            ))
         };
         let property = format!("zfs-txn:{id}={record}");
         let base = format!("{holder}@txn-{id}");
@@ -383,7 +391,7 @@ fn no_record_that_says_anything_reaches_further_than_its_dataset() {
         }
         if roll(2) == 0 {
             let mark = format!("zfs-txn:made-by={id}");
-            scene.pool.zfs(&["set", &mark, &theirs[roll(5)]]);
+            scene.pool.zfs(&["set", &mark, &theirs[roll(4)]]);
         }
         let recovery = recover(&scene);
         let _ = scene.pool.try_zfs(&["destroy", &base]);
