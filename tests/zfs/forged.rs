@@ -202,7 +202,7 @@ fn what_recovery_would_do_to_a_pool_from_elsewhere_is_asked_first() {
     scene.pool.zfs(&["set", "readonly=on", theirs.as_str()]);
     let record = update(ID, "committing", theirs.as_str(), &guids, ";fence=own");
     forge_on_snapshot(&scene, theirs.as_str(), ID, &record);
-    scene.pool.reimport_with(&["-N", "-o", "readonly=on"]);
+    scene.pool.reimport_with(&["-N"]);
     let first = scene.zfs.pending(&scene.name("")).unwrap();
     let root = scene.pool.directory().join("root");
     scene.pool.reimport_with(&["-R", root.to_str().unwrap()]);
@@ -402,7 +402,7 @@ fn no_record_that_says_anything_reaches_further_than_its_dataset() {
         }
         // What root of the container can set as well.
         for name in &theirs[..2] {
-            scene.pool.zfs(&["set", "-u", "canmount=noauto", "readonly=on", &mountpoint, name]);
+            scene.pool.zfs(&["set", "-u", "canmount=noauto", "readonly=on", name]);
         }
         let now = State::of(&scene, Identity::Kept);
         assert!(now == before, "{number}, seed {seed}: {holder}: {record}: {recovery:?}");
