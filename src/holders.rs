@@ -187,7 +187,8 @@ fn mapping(line: &[u8]) -> Option<(Number, PathBuf)> {
 mod tests {
     use super::*;
     use std::os::fd::AsRawFd;
-    use std::os::unix::fs::MetadataExt;
+
+    use rustix::fs::{MemfdFlags, fstat, memfd_create};
 
     fn number(dev: u64) -> Number {
         (rustix::fs::major(dev), rustix::fs::minor(dev))
@@ -214,9 +215,9 @@ mod tests {
 
     #[test]
     fn this_process_is_found_by_an_open_file_and_the_one_that_asks_is_not_counted() {
-        let file = File::open("/proc/self/status").unwrap();
+        let file = memfd_create("asks", MemfdFlags::CLOEXEC).unwrap();
         let wanted = Wanted {
-            file_system: Some(number(file.metadata().unwrap().dev())),
+            file_system: Some(number(fstat(&file).unwrap().st_dev)),
             devices: &[],
             except: None,
         };
@@ -225,9 +226,11 @@ mod tests {
             let until = Instant::now() + LONGEST;
             Search { wanted, until, links: 0, networks: HashMap::new() }.uses_of(pid)
         };
-        let has = |uses: &[(&str, PathBuf)]| uses.iter().any(|(_, path)| path.ends_with("status"));
+        let has = |uses: &[(&str, PathBuf)]| {
+            uses.iter().any(|(_, path)| path.starts_with("/memfd:asks (deleted)"))
+        };
         assert!(has(&search(wanted)));
         assert!(!has(&search(Wanted { except: Some(file.as_raw_fd()), ..wanted })));
-        assert!(search(Wanted { file_system: Some((0, 0)), ..wanted }).is_empty());
+        assert!(search(Wanted { file_system: Some((u32::MAX, 0)), ..wanted }).is_empty());
     }
 }

@@ -143,7 +143,7 @@ pub struct ElsewhereMount {
 /// | what it does | the workspace takes the target's name and mounts | the target receives the workspace's change |
 /// | what moves | names; snapshots, one by one in memory | the changed blocks, which are written a second time |
 /// | cost grows with | the number of snapshots | the amount of change |
-/// | the target's identity (guid, NFS file handles) | changes: clients of NFS have to look anew | stays |
+/// | the target's identity (guid, NFS file handles) | changes: NFS clients see the old content until `exportfs -f`, then another file system | stays; files that are delegated to NFSv4 clients stay cached there |
 /// | settings, permissions, holds, snapshots | carried over | not touched |
 /// | children, volumes, own encryption root | refused at begin | as they are |
 /// | a lookup during the commit | the old content or the new (Linux 6.5; before, a short gap) | the old content or the new |

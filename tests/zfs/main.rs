@@ -27,6 +27,7 @@ mod mapped;
 mod meanwhile;
 mod memory;
 mod mounts;
+mod nfs;
 mod others;
 mod ownership;
 mod pages;

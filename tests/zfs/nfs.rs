@@ -1,0 +1,249 @@
+//! What clients of a target that the kernel's NFS server exports see of a commit, over the loopback device.
+//!
+//! The server asks user space which path a file handle is about, and remembers the answer for half an hour, or
+//! until `exportfs -f` (or `-r`) has it forget. The answers come from this test, as rpc.mountd would give them.
+
+use std::cell::RefCell;
+use std::collections::BTreeSet;
+use std::fs::{self, File};
+use std::io::{Read, Seek, SeekFrom};
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::thread::sleep;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use zfs_txn::{DatasetName, Receipt, Strategy};
+
+use crate::support::Scene;
+
+/// `NFSEXP_INSECURE_PORT`, `NFSEXP_NOSUBTREECHECK`; root stays root.
+const FLAGS: u32 = 0x402;
+/// `NFSEXP_FSID`.
+const FSID: u32 = 0x2000;
+/// `NFSEXP_CROSSMOUNT`.
+const CROSS: u32 = 0x4000;
+
+fn shell(script: &str) -> String {
+    let output = Command::new("sh").args(["-ec", script]).output().unwrap();
+    assert!(output.status.success(), "{script}: {output:?}");
+    String::from_utf8(output.stdout).unwrap()
+}
+
+/// By what an export is known in file handles.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum By {
+    /// `fsid=N` of exports(5).
+    Number(u8),
+    /// The file system's own number, without that option.
+    FileSystem,
+}
+
+struct Server {
+    scene: Scene,
+    /// Where the client has mounted the pool's root dataset.
+    client: PathBuf,
+    exports: Vec<(PathBuf, By)>,
+    /// The numbers of file systems that were exported, also of those that are no more.
+    known: RefCell<BTreeSet<String>>,
+}
+
+impl Server {
+    fn start() -> Self {
+        shell("modprobe -a nfsd nfsv4; busybox ip link set lo up");
+        let scene = Scene::new();
+        let client = scene.pool.directory().join("client");
+        fs::create_dir(&client).unwrap();
+        // The third version needs a portmapper. The server waits that long for clients of before.
+        shell(
+            "[ -e /proc/fs/nfsd/threads ] || mount -t nfsd nfsd /proc/fs/nfsd; cd /proc/fs/nfsd; \
+             echo -3 >versions; echo 10 >nfsv4leasetime; echo 10 >nfsv4gracetime; \
+             echo tcp 2049 >portlist; echo 2 >threads",
+        );
+        let server = Self { scene, client, exports: Vec::new(), known: RefCell::default() };
+        server.answer();
+        shell(&format!(
+            "mount -i -t nfs4 -o addr=127.0.0.1,clientaddr=127.0.0.1,vers=4.2,actimeo=0 \
+             127.0.0.1:/ {}",
+            server.client.display()
+        ));
+        server
+    }
+
+    /// Has the server know what mountd would tell it.
+    fn answer(&self) {
+        let say = |cache: &str, line: String| {
+            let channel = format!("/proc/net/rpc/{cache}/channel");
+            fs::write(channel, format!("{line}\n")).unwrap_or_else(|e| panic!("{line}: {e}"));
+        };
+        let end = 2_000_000_000;
+        say("auth.unix.ip", format!("nfsd 127.0.0.1 {end} loop"));
+        let mut gone = self.known.borrow().clone();
+        let mut export = |path: &Path, flags: u32, by: By| {
+            let path = path.display();
+            let (flags, number, uuid, kind, id) = match by {
+                By::Number(number) => {
+                    (flags | FSID, number, String::new(), 1, format!("{number:02x}000000"))
+                }
+                By::FileSystem => {
+                    let id = shell(&format!("stat -f -c %i {path}")).trim().to_owned();
+                    let id = format!("{id:0>32}");
+                    gone.remove(&id);
+                    self.known.borrow_mut().insert(id.clone());
+                    (flags, 0, format!(" uuid \\x{id}"), 6, id)
+                }
+            };
+            say("nfsd.export", format!("loop {path} {end} {flags} 65534 65534 {number}{uuid}"));
+            say("nfsd.fh", format!("loop {kind} \\x{id} {end} {path}"));
+        };
+        export(&self.scene.pool.mountpoint(), FLAGS | CROSS, By::Number(0));
+        for (path, by) in &self.exports {
+            export(path, FLAGS, *by);
+        }
+        // There is no such file system any more.
+        for id in gone {
+            say("nfsd.fh", format!("loop 6 \\x{id} {end}"));
+        }
+    }
+
+    /// What `exportfs -f` does, and what mountd answers then.
+    fn forget(&self) {
+        let now = || SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs().to_string();
+        for cache in ["nfsd.fh", "nfsd.export", "auth.unix.ip"] {
+            fs::write(format!("/proc/net/rpc/{cache}/flush"), now()).unwrap();
+        }
+        // What is of the same second is forgotten as well.
+        sleep(Duration::from_millis(1_500));
+        self.answer();
+    }
+
+    fn export(&mut self, name: &str, by: By) -> (DatasetName, PathBuf) {
+        let target = self.scene.dataset(name, &[]);
+        let path = self.scene.mounted_at(&target).unwrap();
+        for file in ["written", "replaced", "stays"] {
+            fs::write(path.join(file), "old").unwrap();
+        }
+        self.exports.push((path, by));
+        self.answer();
+        let seen = self.client.join(name);
+        (target, seen)
+    }
+
+    fn end(self) {
+        shell(&format!("umount --lazy {}", self.client.display()));
+        shell("echo 0 >/proc/fs/nfsd/threads");
+        for cache in ["nfsd.fh", "nfsd.export", "auth.unix.ip"] {
+            fs::write(format!("/proc/net/rpc/{cache}/flush"), "2000000001").unwrap();
+        }
+        // The predecessors were in use by nobody but the server.
+        let swept = self.scene.zfs.sweep(&self.scene.name("")).unwrap();
+        assert!(swept.unfinished.is_empty(), "{swept:?}");
+        self.scene.end();
+    }
+}
+
+/// What comes of reading: the content, or how it failed.
+type Seen = Result<String, i32>;
+
+fn seen(result: std::io::Result<String>) -> Seen {
+    result.map_err(|error| error.raw_os_error().unwrap())
+}
+
+fn by_path(path: &Path) -> Seen {
+    seen(fs::read_to_string(path))
+}
+
+fn by_descriptor(file: &mut File) -> Seen {
+    let mut text = String::new();
+    let read = file.seek(SeekFrom::Start(0)).and_then(|_| file.read_to_string(&mut text));
+    seen(read.map(|_| text))
+}
+
+const NAMES: [&str; 4] = ["written", "replaced", "stays", "added"];
+
+/// What a client sees by descriptors that it has had open before, without the last name; and by paths.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct View([Seen; 3], [Seen; 4]);
+
+impl View {
+    /// Each as content, or as the number of an error.
+    fn of(open: [&str; 3], paths: [&str; 4]) -> Self {
+        let seen = |said: &str| said.parse().map_or_else(|_| Ok(said.to_owned()), Err);
+        Self(open.map(seen), paths.map(seen))
+    }
+}
+
+/// A client that has read the files, with some of them open.
+struct Client {
+    path: PathBuf,
+    open: [File; 3],
+}
+
+impl Client {
+    fn new(path: PathBuf) -> Self {
+        let open = [0, 1, 2].map(|number| File::open(path.join(NAMES[number])).unwrap());
+        let mut client = Self { path, open };
+        assert_eq!(client.view(), View::of(["old"; 3], ["old", "old", "old", ENOENT]));
+        client
+    }
+
+    fn view(&mut self) -> View {
+        let paths = NAMES.map(|name| by_path(&self.path.join(name)));
+        View(self.open.each_mut().map(by_descriptor), paths)
+    }
+}
+
+const ENOENT: &str = "2";
+const ESTALE: &str = "116";
+
+/// Commits one file that is written into, one that is replaced, and one more.
+fn commit(server: &Server, target: &DatasetName, strategy: Strategy) -> Receipt {
+    let transaction = server.scene.zfs.transaction(target).strategy(strategy).begin().unwrap();
+    let root = transaction.path();
+    fs::write(root.join("written"), "new").unwrap();
+    fs::remove_file(root.join("replaced")).unwrap();
+    fs::write(root.join("replaced"), "new").unwrap();
+    fs::write(root.join("added"), "new").unwrap();
+    transaction.commit().unwrap()
+}
+
+/// One test, because there is one server.
+#[test]
+fn what_clients_see_of_a_commit() {
+    let mut server = Server::start();
+    // By default the server lets clients keep what they have read until it calls that back (a delegation).
+    let delegations = |on: &str| fs::write("/proc/sys/fs/leases-enable", on).unwrap();
+    delegations("0");
+    // In place, the new content at once, by the handles that a client has.
+    let (target, path) = server.export("in-place", By::FileSystem);
+    let mut client = Client::new(path);
+    let receipt = commit(&server, &target, Strategy::InPlace);
+    assert!(receipt.leftovers.is_empty(), "{receipt:?}");
+    assert_eq!(client.view(), View::of(["new", ESTALE, "old"], ["new", "new", "old", "new"]));
+    server.forget();
+    assert_eq!(client.view(), View::of(["new", ESTALE, "old"], ["new", "new", "old", "new"]));
+
+    // By promote, the old content as a whole until the server forgets. Then the new, which is another file
+    // system; with a number of its own the same one, in which what has the same number is the same file.
+    let old = View::of(["old"; 3], ["old", "old", "old", ENOENT]);
+    for (name, by, open) in [
+        ("file-system", By::FileSystem, [ESTALE; 3]),
+        ("number", By::Number(7), ["new", ESTALE, "old"]),
+    ] {
+        let (target, path) = server.export(name, by);
+        let mut client = Client::new(path);
+        let receipt = commit(&server, &target, Strategy::Promote);
+        assert!(receipt.leftovers[0].name.contains("-old-"), "{receipt:?}");
+        assert_eq!(client.view(), old);
+        server.forget();
+        assert_eq!(client.view(), View::of(open, ["new", "new", "old", "new"]), "{name}");
+    }
+
+    // No delegation is called back: the server doesn't notice a receive.
+    delegations("1");
+    let (target, path) = server.export("delegated", By::FileSystem);
+    let mut client = Client::new(path);
+    commit(&server, &target, Strategy::InPlace);
+    assert_eq!(client.view(), View::of(["old"; 3], ["old", "old", "old", "new"]));
+    drop(client);
+    server.end();
+}
