@@ -194,13 +194,19 @@ pub(crate) const MARK: &str = "zfs-txn:made-by";
 /// The user property of a snapshot that was taken to compare, with the transaction's id.
 pub(crate) const LOOK: &str = "zfs-txn:look";
 
-/// Where to look for records.
+/// Where records of transactions on one target are: on it, on what is named after it, and on datasets above.
 #[derive(Debug, Clone, Copy)]
-pub(crate) enum Scope<'a> {
-    /// A dataset and everything below it.
-    Below(&'a DatasetName),
-    /// Of transactions on one target: on it, on what is named after it, and on datasets above.
-    Target { target: &'a DatasetName, above: &'a [DatasetName] },
+pub(crate) struct Scope<'a> {
+    pub(crate) target: &'a DatasetName,
+    pub(crate) above: &'a [DatasetName],
+}
+
+/// What was found on a dataset and everything below it.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(crate) struct Walk {
+    pub(crate) entries: Vec<Entry>,
+    /// Datasets and snapshots that could not be looked at; what is below them may not have been either.
+    pub(crate) unread: Vec<(String, Fault)>,
 }
 
 /// A user property of this crate, as it was found.
@@ -469,8 +475,11 @@ pub(crate) trait Engine: Send + Sync + fmt::Debug {
     fn runs_programs(&self, dataset: &DatasetName) -> Result<bool, Fault>;
     /// What a commit in place needs, and is not here.
     fn lacks(&self, dataset: &DatasetName) -> Result<Option<Lack>, Fault>;
-    /// This crate's own user properties.
+    /// This crate's own user properties, all at one moment where programs can be run.
     fn journal(&self, scope: Scope<'_>) -> Result<Vec<Entry>, Fault>;
+    /// Those on a dataset and everything below it, one after the other: what stays where it is meanwhile is found.
+    /// What moves may be found twice, or not at all.
+    fn walk(&self, below: &DatasetName) -> Result<Walk, Fault>;
     fn facts(&self, name: &str) -> Result<Option<Facts>, Fault>;
     fn settings(&self, dataset: &DatasetName) -> Result<Settings, Fault>;
     /// Whether a snapshot of `dataset` has no room because of its `refreservation`.

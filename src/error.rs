@@ -6,6 +6,7 @@ use crate::errno::Errno;
 use crate::ffi::threads::NO_THREAD;
 use crate::name::{DatasetName, NameError, TransactionId};
 use crate::receipt::{Leftover, Receipt};
+use crate::recovery::Pending;
 use crate::refusal::Refusal;
 use crate::txn::{Step, Transaction};
 
@@ -711,6 +712,16 @@ pub enum RecoverError {
     Failed {
         /// What was tried.
         error: StepError,
+    },
+    /// Not all of the scope could be looked at. [`Zfs::recover`](crate::Zfs::recover) and
+    /// [`Zfs::sweep`](crate::Zfs::sweep) do what they can, and name the rest in
+    /// [`Recovery::unread`](crate::Recovery::unread).
+    #[error("not all could be looked at: {}", unread.iter().map(ToString::to_string).collect::<Vec<_>>().join("; "))]
+    Incomplete {
+        /// What was found in the rest.
+        pending: Vec<Pending>,
+        /// Datasets and snapshots whose records could not be read; what is below was not looked at.
+        unread: Vec<StepError>,
     },
 }
 

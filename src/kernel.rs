@@ -9,6 +9,7 @@ mod on_zfs;
 mod pages;
 pub(crate) mod plain;
 mod room;
+mod walk;
 
 use std::ffi::{OsStr, OsString};
 use std::fmt;
@@ -23,7 +24,7 @@ use crate::compare;
 use crate::engine::{
     AtEnd, Attached, Concluded, Conclusion, Difference, Engine, Entry, Facts, Fault, InPlaceEnd,
     Known, Lack, MARK, Place, Predecessor, PreparedMount, Private, Promoted, Promotion,
-    PropertyValue, Scope, Settings, Shortage, Staged, Staging, Unfit, Watch,
+    PropertyValue, Scope, Settings, Shortage, Staged, Staging, Unfit, Walk, Watch,
 };
 use crate::errno::Errno;
 use crate::ffi::libzfs::{LibZfs, LibZfsError};
@@ -251,41 +252,25 @@ impl Engine for Kernel {
     }
 
     fn journal(&self, scope: Scope<'_>) -> Result<Vec<Entry>, Fault> {
-        let (Scope::Below(about) | Scope::Target { target: about, .. }) = scope;
-        if let Some(plain) = self.plain(about.as_str())? {
+        let Scope { target, above } = scope;
+        if let Some(plain) = self.plain(target.as_str())? {
             return plain.journal(scope);
         }
+        let parent = target.parent().ok_or(Errno::INVAL)?;
+        let above: Vec<&str> = above.iter().map(DatasetName::as_str).collect();
         let mut args = NvList::new()?;
-        let name = match scope {
-            Scope::Below(dataset) => {
-                args.add_str("below", dataset.as_str())?;
-                dataset
-            }
-            Scope::Target { target, above } => {
-                let parent = target.parent().ok_or(Errno::INVAL)?;
-                args.add_str("target", target.as_str())?;
-                args.add_str("parent", parent.as_str())?;
-                let above: Vec<&str> = above.iter().map(DatasetName::as_str).collect();
-                args.add_str_array("above", &above)?;
-                target
-            }
-        };
-        let out = self.program(name.as_str(), JOURNAL, &args, ProgramMode::NoSync)?;
-        let mut entries = Vec::new();
-        for pair in out.list("return")?.iter() {
-            let (_, Value::List(entry)) = pair? else { continue };
-            let (carrier, source) = (entry.os_str("carrier")?, entry.os_str("source")?);
-            // The kernel takes no other names of properties.
-            let Some(property) = entry.os_str("property")?.to_str() else { continue };
-            entries.push(Entry {
-                carrier: carrier.to_string_lossy().into_owned(),
-                guid: guid_of(entry.i64("guid")?),
-                property: property.to_owned(),
-                value: entry.os_str("value")?.to_owned(),
-                local: source == carrier,
-            });
+        args.add_str("target", target.as_str())?;
+        args.add_str("parent", parent.as_str())?;
+        args.add_str_array("above", &above)?;
+        let out = self.program(target.as_str(), JOURNAL, &args, ProgramMode::NoSync)?;
+        walk::entries(out.list("return")?)
+    }
+
+    fn walk(&self, below: &DatasetName) -> Result<Walk, Fault> {
+        match self.plain(below.as_str())? {
+            Some(plain) => plain.walk(below),
+            None => self.walk_by_programs(below),
         }
-        Ok(entries)
     }
 
     fn facts(&self, name: &str) -> Result<Option<Facts>, Fault> {

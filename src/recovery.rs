@@ -123,4 +123,7 @@ pub struct Recovery {
     pub untouched: Vec<Pending>,
     /// What should have been finished, but could not be.
     pub unfinished: Vec<Unfinished>,
+    /// Datasets and snapshots whose records could not be read: nothing was done about those, nor about what is
+    /// below.
+    pub unread: Vec<StepError>,
 }

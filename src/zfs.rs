@@ -22,7 +22,7 @@ use crate::txn::Transaction;
 use crate::txn::journal::{Entrance, Fence, MAX_LEN, Record, State};
 use crate::txn::layout::Layout;
 use crate::txn::plan::{GATE_OF_PLAIN_CALLS, Gate, Kind, Plan, Shape, Step};
-use crate::txn::recover::{Case, cases};
+use crate::txn::recover::{Case, cases, cases_below};
 use crate::txn::stage::Order;
 
 /// Where private mounts are attached: a directory that doesn't survive a reboot, as mounts don't.
@@ -104,7 +104,8 @@ impl Zfs {
     /// open, detached, interrupted, or have left something, and what [`recover`](Self::recover) would do
     /// about each. Changes nothing: a way to ask first, of a pool that comes from elsewhere above all.
     ///
-    /// Takes a look at every dataset and every snapshot's name in `scope`.
+    /// Takes a look at every dataset and every snapshot's name in `scope`, in pieces, so that the pool is kept
+    /// waiting by none. What is renamed meanwhile may be left out.
     ///
     /// # Errors
     /// See [`RecoverError`].
@@ -113,8 +114,12 @@ impl Zfs {
     /// That of reading datasets.
     pub fn pending(&self, scope: &DatasetName) -> Result<Vec<Pending>, RecoverError> {
         let allowed = |name: &DatasetName| self.check_confinement(name).is_ok();
-        let cases = self.cases_below(scope)?;
-        Ok(cases.iter().map(|case| case.pending(&self.engine, allowed)).collect())
+        let (found, unread) = self.cases_below(scope)?;
+        let pending = found.iter().map(|case| case.pending(&self.engine, allowed)).collect();
+        match unread.is_empty() {
+            true => Ok(pending),
+            false => Err(RecoverError::Incomplete { pending, unread }),
+        }
     }
 
     /// Finishes every transaction on `scope`, and anything below it, whose process is gone: forward
@@ -161,41 +166,53 @@ impl Zfs {
     ) -> Result<Recovery, RecoverError> {
         let engine = self.engine.as_ref();
         let mut recovery = Recovery::default();
-        let mut tried = HashSet::new();
-        // Who writes records all the time keeps nobody busy: those of the first walk are finished.
-        let mut known: Option<HashSet<_>> = None;
+        let (mut tried, mut gone) = (HashSet::new(), HashSet::new());
+        // Until there is nothing new: what moves during a walk may be left out by it. Who writes records all the
+        // time keeps nobody busy.
+        let mut walks = 0;
         loop {
-            let found = self.cases_below(scope)?;
-            let keys = || found.iter().map(Case::key).collect();
-            let known = known.get_or_insert_with(keys);
-            let is_next = |case: &&Case| {
-                let key = case.key();
-                is_meant(&case.condition()) && known.contains(&key) && !tried.contains(&key)
-            };
-            let next: Vec<&Case> = found.iter().filter(is_next).collect();
-            if next.is_empty() {
-                let untouched = found.iter().filter(|case| !tried.contains(&case.key()));
-                recovery.untouched = untouched.map(Case::left_alone).collect();
-                return Ok(recovery);
-            }
-            for (number, case) in next.into_iter().enumerate() {
-                // Finishing one may have moved the record of another: the next walk finds that one.
-                if number > 0 && !matches!(case.is_where_it_was(engine), Ok(true)) {
+            walks += 1;
+            let (found, unread) = self.cases_below(scope)?;
+            let before = tried.len();
+            for case in found.iter().filter(|case| is_meant(&case.condition())) {
+                if tried.contains(&case.key()) {
                     continue;
                 }
+                let again = case.again(engine, |name| self.check_look(name).is_ok());
+                let case = match &again {
+                    Ok(Some(case)) if is_meant(&case.condition()) => case,
+                    Ok(Some(_)) => continue,
+                    Ok(None) => {
+                        gone.insert(case.key());
+                        continue;
+                    }
+                    // It fails in the same way, and says how.
+                    Err(_) => case,
+                };
                 tried.insert(case.key());
                 match case.finish(&self.engine, |name| self.check_confinement(name).is_ok()) {
                     Ok(finished) => recovery.finished.push(finished),
                     Err(unfinished) => recovery.unfinished.push(*unfinished),
                 }
             }
+            if tried.len() == before || walks == MOST_WALKS {
+                let is_settled =
+                    |case: &Case| [&tried, &gone].iter().any(|set| set.contains(&case.key()));
+                let untouched = found.iter().filter(|case| !is_settled(case));
+                recovery.untouched = untouched.map(Case::left_alone).collect();
+                recovery.unread = unread;
+                return Ok(recovery);
+            }
         }
     }
 
-    fn cases_below(&self, scope: &DatasetName) -> Result<Vec<Case>, RecoverError> {
+    fn cases_below(
+        &self,
+        scope: &DatasetName,
+    ) -> Result<(Vec<Case>, Vec<StepError>), RecoverError> {
         let name = scope.clone();
         self.check_look(scope).map_err(|_| RecoverError::OutsideConfinement { name })?;
-        cases(self.engine.as_ref(), Scope::Below(scope)).map_err(|Fault { errno, detail }| {
+        cases_below(self.engine.as_ref(), scope).map_err(|Fault { errno, detail }| {
             let subject = scope.to_string();
             RecoverError::Failed { error: StepError { step: Step::Look, subject, errno, detail } }
         })
@@ -212,7 +229,7 @@ impl Zfs {
             parent = name.parent();
             above.push(name);
         }
-        let mut found = cases(self.engine.as_ref(), Scope::Target { target, above: &above })?;
+        let mut found = cases(self.engine.as_ref(), Scope { target, above: &above })?;
         // A copied record on a dataset above is nobody's, and tells nothing of what is there.
         found.retain(|case| case.is_on_snapshot() || case.record.is_ok());
         found.retain(|case| case.record.as_ref().map_or(true, |record| record.target == *target));
@@ -298,6 +315,9 @@ impl Zfs {
         }
     }
 }
+
+/// How often recovery goes through everything, as long as there is something new each time.
+const MOST_WALKS: usize = 16;
 
 /// The choices for a transaction; each has a default that suits most.
 #[derive(Debug, Clone)]

@@ -6,7 +6,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 use std::sync::Arc;
 
-use crate::engine::{Engine, PropertyValue, Scope};
+use crate::engine::{Engine, PropertyValue};
 use crate::errno::Errno;
 use crate::ffi::lzc::ProgramMode;
 use crate::ffi::nvlist::NvList;
@@ -65,7 +65,7 @@ fn what_is_not_utf8_is_carried_with_programs_and_without() {
         for (property, value) in [(record, bytes), ("zfs-txn:x", bytes)] {
             programs.libzfs.set_without_mounting(target.as_str(), property, value).unwrap();
         }
-        let found = kernel.journal(Scope::Below(&target)).unwrap();
+        let found = kernel.walk(&target).unwrap().entries;
         assert!(found.iter().all(|entry| entry.value == bytes && entry.local), "{found:?}");
         assert_eq!(found.len(), 2);
         let recovery = zfs.recover(&target).unwrap();
@@ -91,13 +91,13 @@ fn a_name_that_is_not_utf8_is_an_error_of_its_own() {
     }
     let text = format!("zfs.sync.set_prop(\"{target}@txn-\\255\", \"zfs-txn:x\", \"1\")");
     run(&programs, pool.name(), &text);
-    let found = programs.journal(Scope::Below(&target)).unwrap();
+    let found = programs.walk(&target).unwrap().entries;
     let [entry] = &found[..] else { panic!("{found:?}") };
     assert_eq!(entry.carrier, format!("{target}@txn-\u{fffd}"));
     assert_eq!(programs.snapshots_since(&target, &base).unwrap().len(), 2);
     // libzfs takes no such names.
     let plain = Kernel::open_plain().unwrap();
-    assert_eq!(plain.journal(Scope::Below(&target)).unwrap(), []);
+    assert_eq!(plain.walk(&target).unwrap().entries, []);
     let fault = plain.snapshots_since(&target, &base).unwrap_err();
     assert_eq!(fault.errno, Errno::ILSEQ);
     assert!(

@@ -11,6 +11,10 @@ end
 if origin_guid ~= args["origin"] then
     return "foreign"
 end
+-- A longer name leaves no room for that of a child or snapshot (see walk.lua).
+if #name > 254 then
+    return zfs.sync.destroy(name)
+end
 -- What they count for in a feature of the pool would never be given back.
 for _ in zfs.list.bookmarks(name) do
     return 17

@@ -19,6 +19,10 @@ if origin then
     facts.origin_guid = zfs.get_prop(origin, "guid")
 end
 facts.children = 0
+-- A longer name leaves no room for that of a child (see walk.lua).
+if #name > 254 then
+    return facts
+end
 for _ in zfs.list.children(name) do
     facts.children = facts.children + 1
 end

@@ -1,8 +1,7 @@
--- Records of transactions, and marks on what they made: user properties that begin with "zfs-txn:", on
--- datasets and on snapshots named "txn-...". Inherited values are left out; a value that a receive
+-- Records of transactions on one target, and marks on what they made: user properties that begin with
+-- "zfs-txn:", on datasets and on snapshots named "txn-...". Inherited values are left out; a value that a receive
 -- brought is told apart by its source.
--- Arguments: either below (a dataset: it and everything below), or target, parent and above (a
--- list): the target, what is named after it, and the datasets above.
+-- Arguments: target, parent and above (a list): the target, what is named after it, and the datasets above.
 args = ...
 found = {}
 
@@ -19,6 +18,10 @@ end
 
 function look(dataset)
     add(dataset)
+    -- A longer name leaves no room for that of a snapshot (see walk.lua).
+    if #dataset > 254 then
+        return
+    end
     first = #dataset + 2
     for snapshot in zfs.list.snapshots(dataset) do
         if string.sub(snapshot, first, first + 3) == "txn-" then
@@ -27,19 +30,6 @@ function look(dataset)
     end
 end
 
-function walk(dataset)
-    look(dataset)
-    for child in zfs.list.children(dataset) do
-        walk(child)
-    end
-end
-
-if args["below"] then
-    if zfs.exists(args["below"]) then
-        walk(args["below"])
-    end
-    return found
-end
 for _, dataset in ipairs(args["above"]) do
     if zfs.exists(dataset) then
         add(dataset)

@@ -3,6 +3,10 @@
 args = ...
 name = args["name"]
 longest = 0
+-- A longer name leaves no room for another (see walk.lua).
+if #name > 254 then
+    return longest
+end
 for _, list in ipairs({ zfs.list.snapshots, zfs.list.bookmarks }) do
     for full in list(name) do
         -- The dataset's own name and the separator come before the leaf.

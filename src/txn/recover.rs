@@ -1,12 +1,14 @@
 //! Finishes what was interrupted: reads the records, looks at what is there, and carries out what
 //! [`aftermath`](crate::txn::aftermath) says.
 
+use std::collections::{HashMap, HashSet};
+use std::ffi::OsStr;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use crate::engine::{
-    Engine, Entry, Facts, Fault, LOOK, MARK, Place, PropertyValue, Scope, Settings,
+    Engine, Entry, Facts, Fault, LOOK, MARK, Place, PropertyValue, Scope, Settings, Walk,
 };
 use crate::errno::Errno;
 use crate::error::StepError;
@@ -22,7 +24,7 @@ use crate::txn::stage::{Order, Stage};
 use crate::zfs::private_path_of;
 
 /// A record, where it was found, and the marks that belong to it.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(crate) struct Case {
     pub(crate) id: TransactionId,
     pub(crate) record: Result<Record, String>,
@@ -35,20 +37,49 @@ pub(crate) struct Case {
 
 /// Every transaction that has a record in `scope`, those first whose end sets others free.
 pub(crate) fn cases(engine: &dyn Engine, scope: Scope<'_>) -> Result<Vec<Case>, Fault> {
-    let entries = engine.journal(scope)?;
+    Ok(cases_among(engine, &engine.journal(scope)?))
+}
+
+/// The same for a dataset and everything below it, and what could not be looked at.
+pub(crate) fn cases_below(
+    engine: &dyn Engine,
+    below: &DatasetName,
+) -> Result<(Vec<Case>, Vec<StepError>), Fault> {
+    let Walk { mut entries, unread } = engine.walk(below)?;
+    // What moved meanwhile may have been seen twice: the last time counts.
+    let mut seen = HashSet::new();
+    entries.reverse();
+    entries.retain(|entry| seen.insert((entry.guid, entry.property.clone())));
+    let unread = unread.into_iter().map(|(subject, Fault { errno, detail })| StepError {
+        step: Step::Look,
+        subject,
+        errno,
+        detail,
+    });
+    Ok((cases_among(engine, &entries), unread.collect()))
+}
+
+fn cases_among(engine: &dyn Engine, entries: &[Entry]) -> Vec<Case> {
     let mut cases: Vec<Case> = Vec::new();
-    for entry in &entries {
+    let mut all_marks: HashMap<&OsStr, Vec<&Entry>> = HashMap::new();
+    for mark in entries.iter().filter(|mark| mark.local && id_of(&mark.property).is_none()) {
+        all_marks.entry(&mark.value).or_default().push(mark);
+    }
+    let mut zoned = HashMap::new();
+    for entry in entries {
         let Some(id) = id_of(&entry.property) else { continue };
         let record = match entry.local {
             true => read(entry),
             false => Err("it was copied here by a receive".to_owned()),
         };
-        let marks = entries.iter().filter(|mark| mark.local && mark.value == *id.to_string());
-        let marks = marks.cloned().collect();
+        let marks = all_marks.get(OsStr::new(&id.to_string()));
+        let marks = marks.into_iter().flatten().map(|mark| (*mark).clone()).collect();
         let (record, of_container) = match record {
-            Ok(record) => match is_of_container(engine, entry, &record) {
+            Ok(record) => match is_of_container(engine, entry, &record, &mut zoned) {
                 Ok(of_container) => (Ok(record), of_container),
-                Err(fault) => (Err(format!("it can't be seen whose it is: {}", fault.errno)), true),
+                Err(fault) => {
+                    (Err(format!("whose it is can't be found out: {}", fault.errno)), true)
+                }
             },
             Err(reason) => (Err(reason), true),
         };
@@ -61,7 +92,7 @@ pub(crate) fn cases(engine: &dyn Engine, scope: Scope<'_>) -> Result<Vec<Case>, 
         Ok(State::Committed | State::Kept) => 2,
         Err(_) => 3,
     });
-    Ok(cases)
+    cases
 }
 
 /// The record, if it can be relied on where it is.
@@ -80,19 +111,28 @@ fn read(entry: &Entry) -> Result<Record, String> {
 /// that root in there could not do. An update's record may be on a dataset that a commit has closed in the same way, until it is
 /// concluded; a dataset that was given to a container looks no different. What counts is the dataset above:
 /// it is the host's, and so is what was made beside the target.
-fn is_of_container(engine: &dyn Engine, entry: &Entry, record: &Record) -> Result<bool, Fault> {
+fn is_of_container(
+    engine: &dyn Engine,
+    entry: &Entry,
+    record: &Record,
+    known: &mut HashMap<DatasetName, bool>,
+) -> Result<bool, Fault> {
     let name = entry.carrier.split('@').next().unwrap_or_default();
     let holder = name.parse::<DatasetName>().ok();
     let asked = match record.kind {
         Kind::Init => holder,
         Kind::Update => holder.and_then(|holder| holder.parent()),
     };
-    match (asked, record.kind) {
-        (Some(asked), _) => is_zoned(engine, &asked),
+    let Some(asked) = asked else {
         // A pool's root has nothing above it.
-        (None, Kind::Update) => Ok(name.contains('/')),
-        (None, Kind::Init) => Ok(true),
+        return Ok(record.kind == Kind::Init || name.contains('/'));
+    };
+    if let Some(zoned) = known.get(&asked) {
+        return Ok(*zoned);
     }
+    let zoned = is_zoned(engine, &asked)?;
+    known.insert(asked, zoned);
+    Ok(zoned)
 }
 
 /// What isn't there under its name may be a container's, whose root may rename it at any moment.
@@ -178,9 +218,29 @@ impl Case {
         }
     }
 
-    /// Whether its record is still where it was found.
-    pub(crate) fn is_where_it_was(&self, engine: &dyn Engine) -> Result<bool, Fault> {
-        Ok(engine.facts(&self.carrier)?.is_some_and(|facts| facts.guid == self.guid))
+    /// How it stands by now, at one moment: others may have moved or changed it since it was found, and so may the
+    /// end of another one on the same target. `None`: it is gone.
+    pub(crate) fn again(
+        &self,
+        engine: &dyn Engine,
+        may_look_at: impl Fn(&DatasetName) -> bool,
+    ) -> Result<Option<Self>, Fault> {
+        let Ok(record) = &self.record else { return Ok(Some(self.clone())) };
+        let target = self.target(engine, record)?;
+        let mut above = Vec::new();
+        let mut parent = target.parent();
+        while let Some(name) = parent.filter(&may_look_at) {
+            parent = name.parent();
+            above.push(name);
+        }
+        let found = cases(engine, Scope { target: &target, above: &above })?;
+        if let Some(found) = found.into_iter().find(|found| found.key() == self.key()) {
+            return Ok(Some(found));
+        }
+        // A target that was renamed is not named after itself any more.
+        let stays = self.is_on_snapshot()
+            && engine.facts(&self.carrier)?.is_some_and(|facts| facts.guid == self.guid);
+        Ok(stays.then(|| self.clone()))
     }
 
     /// What is there of it, and the stage to act on it; `None` for a record that can't be read.

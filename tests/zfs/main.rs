@@ -49,4 +49,5 @@ mod test_pool;
 #[path = "../../src/test_write.rs"]
 mod test_write;
 mod volumes;
+mod walk;
 mod workspace;

@@ -5,43 +5,42 @@ use std::ffi::{OsStr, OsString};
 use std::path::PathBuf;
 
 use super::{MOVES, Plain};
-use crate::engine::{Entry, Facts, Fault, Scope};
+use crate::engine::{Entry, Facts, Fault, Scope, Walk};
 use crate::errno::Errno;
 use crate::ffi::libzfs::LibZfsError;
 use crate::ffi::nvlist::{NvList, NvRef, Value};
 use crate::kernel::{OWN_PROPERTIES, check_name, number};
+use crate::name::DatasetName;
 use crate::receipt::Guid;
 
 impl Plain {
     pub(in crate::kernel) fn journal(self, scope: Scope<'_>) -> Result<Vec<Entry>, Fault> {
-        match scope {
-            Scope::Below(dataset) => {
-                let mut found = Vec::new();
-                self.records_of(dataset.as_str(), &mut found)?;
-                self.records_below(dataset.as_str(), &mut found)?;
-                Ok(found)
+        let Scope { target, above } = scope;
+        let parent = target.parent().ok_or(Errno::INVAL)?;
+        let ask = |children: &[String]| {
+            let mut found = Vec::new();
+            for dataset in above {
+                self.records_on(dataset.as_str(), &mut found)?;
             }
-            Scope::Target { target, above } => {
-                let parent = target.parent().ok_or(Errno::INVAL)?;
-                let ask = |children: &[String]| {
-                    let mut found = Vec::new();
-                    for dataset in above {
-                        self.records_on(dataset.as_str(), &mut found)?;
-                    }
-                    let rests = children
-                        .iter()
-                        .filter_map(|name| Some((name, name.strip_prefix(target.as_str())?)));
-                    let ours = rests.filter(|(_, rest)| {
-                        rest.is_empty() || rest.starts_with("-txn-") || rest.starts_with("-old-")
-                    });
-                    for (child, _) in ours {
-                        self.records_of(child, &mut found)?;
-                    }
-                    Ok(found)
-                };
-                self.at_rest(parent.as_str(), ask, |_| false)
+            let rests = children
+                .iter()
+                .filter_map(|name| Some((name, name.strip_prefix(target.as_str())?)));
+            let ours = rests.filter(|(_, rest)| {
+                rest.is_empty() || rest.starts_with("-txn-") || rest.starts_with("-old-")
+            });
+            for (child, _) in ours {
+                self.records_of(child, &mut found)?;
             }
-        }
+            Ok(found)
+        };
+        self.at_rest(parent.as_str(), ask, |_| false)
+    }
+
+    pub(in crate::kernel) fn walk(self, below: &DatasetName) -> Result<Walk, Fault> {
+        let mut walk = Walk::default();
+        self.records_of(below.as_str(), &mut walk.entries)?;
+        self.walk_below(below.as_str(), &mut walk);
+        Ok(walk)
     }
 
     /// Asks about the children of a dataset while no commit moves names or snapshots, because what is
@@ -89,15 +88,24 @@ impl Plain {
         Ok(places)
     }
 
-    fn records_below(self, dataset: &str, found: &mut Vec<Entry>) -> Result<(), Fault> {
+    fn walk_below(self, dataset: &str, walk: &mut Walk) {
         let ask = |children: &[String]| {
-            let mut records = Vec::new();
-            children.iter().try_for_each(|child| self.records_of(child, &mut records))?;
-            Ok((children.to_vec(), records))
+            let mut seen = Walk::default();
+            for child in children {
+                if let Err(fault) = self.records_of(child, &mut seen.entries) {
+                    seen.unread.push((child.clone(), fault));
+                }
+            }
+            Ok((children.to_vec(), seen))
         };
-        let (children, records) = self.at_rest(dataset, ask, |_| false)?;
-        found.extend(records);
-        children.iter().try_for_each(|child| self.records_below(child, found))
+        match self.at_rest(dataset, ask, |_| false) {
+            Ok((children, seen)) => {
+                walk.entries.extend(seen.entries);
+                walk.unread.extend(seen.unread);
+                children.iter().for_each(|child| self.walk_below(child, walk));
+            }
+            Err(fault) => walk.unread.push((dataset.to_owned(), fault)),
+        }
     }
 
     /// Those on a dataset and on its snapshots.

@@ -10,7 +10,7 @@ use rustix::mount::MountAttrFlags;
 use crate::engine::{
     AtEnd, Attached, Concluded, Conclusion, Difference, Engine, Entry, Facts, Fault, InPlaceEnd,
     Lack, Place, PreparedMount, Private, Promoted, Promotion, PropertyValue, Scope, Settings,
-    Shortage, Staged, Staging, Unfit, Watch,
+    Shortage, Staged, Staging, Unfit, Walk, Watch,
 };
 use crate::errno::Errno;
 use crate::name::{DatasetName, SnapshotName, TransactionId};
@@ -160,6 +160,7 @@ impl Engine for Mortal {
         questions {
             fn runs_programs(dataset: &DatasetName) -> bool;
             fn journal(scope: Scope<'_>) -> Vec<Entry>;
+            fn walk(below: &DatasetName) -> Walk;
             fn facts(name: &str) -> Option<Facts>;
             fn settings(dataset: &DatasetName) -> Settings;
             fn is_empty(dataset: &DatasetName) -> bool;

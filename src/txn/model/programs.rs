@@ -3,10 +3,10 @@
 use super::memory::{Own, Pool, Snapshot, split};
 use crate::engine::{
     Concluded, Conclusion, Entry, Fault, InPlaceEnd, MARK, Predecessor, Promoted, Promotion,
-    PropertyValue, Scope, Staged, Staging,
+    PropertyValue, Scope, Staged, Staging, Walk,
 };
 use crate::errno::Errno;
-use crate::name::TransactionId;
+use crate::name::{DatasetName, TransactionId};
 use crate::receipt::Guid;
 use crate::tools;
 use crate::transfer::Route;
@@ -78,30 +78,31 @@ fn swap_origins(pool: &mut Pool, clone: &str, head: &str, base: &Snapshot) -> Re
 
 /// journal.lua.
 pub(super) fn journal(pool: &Pool, scope: Scope<'_>) -> Result<Vec<Entry>, Fault> {
+    let Scope { target, above } = scope;
     let mut found = Vec::new();
-    match scope {
-        Scope::Below(scope) => {
-            for name in pool.datasets.keys() {
-                let below = name.strip_prefix(scope.as_str());
-                if below.is_some_and(|rest| rest.is_empty() || rest.starts_with('/')) {
-                    records(pool, name, true, &mut found);
-                }
-            }
-        }
-        Scope::Target { target, above } => {
-            above.iter().for_each(|name| records(pool, name.as_str(), false, &mut found));
-            let parent = target.parent().ok_or(Errno::INVAL)?;
-            for child in pool.children(parent.as_str()) {
-                let rest = child.strip_prefix(target.as_str());
-                if rest.is_some_and(|rest| {
-                    rest.is_empty() || rest.starts_with("-txn-") || rest.starts_with("-old-")
-                }) {
-                    records(pool, child, true, &mut found);
-                }
-            }
+    above.iter().for_each(|name| records(pool, name.as_str(), false, &mut found));
+    let parent = target.parent().ok_or(Errno::INVAL)?;
+    for child in pool.children(parent.as_str()) {
+        let rest = child.strip_prefix(target.as_str());
+        if rest.is_some_and(|rest| {
+            rest.is_empty() || rest.starts_with("-txn-") || rest.starts_with("-old-")
+        }) {
+            records(pool, child, true, &mut found);
         }
     }
     Ok(found)
+}
+
+/// walk.lua.
+pub(super) fn walk(pool: &Pool, below: &DatasetName) -> Walk {
+    let mut walk = Walk::default();
+    for name in pool.datasets.keys() {
+        let rest = name.strip_prefix(below.as_str());
+        if rest.is_some_and(|rest| rest.is_empty() || rest.starts_with('/')) {
+            records(pool, name, true, &mut walk.entries);
+        }
+    }
+    walk
 }
 
 /// promote.lua.

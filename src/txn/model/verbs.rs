@@ -11,7 +11,7 @@ use super::programs::{self, PREFIX, known, set};
 use crate::engine::{
     AtEnd, Attached, Concluded, Conclusion, Difference, Engine, Entry, Facts, Fault, InPlaceEnd,
     Lack, Place, PreparedMount, Private, Promoted, Promotion, PropertyValue, Scope, Settings,
-    Shortage, Staged, Staging, Unfit, Watch,
+    Shortage, Staged, Staging, Unfit, Walk, Watch,
 };
 use crate::errno::Errno;
 use crate::mount::another_ones;
@@ -31,6 +31,10 @@ impl Engine for Memory {
 
     fn journal(&self, scope: Scope<'_>) -> Result<Vec<Entry>, Fault> {
         programs::journal(&self.pool(), scope)
+    }
+
+    fn walk(&self, below: &DatasetName) -> Result<Walk, Fault> {
+        Ok(programs::walk(&self.pool(), below))
     }
 
     fn facts(&self, name: &str) -> Result<Option<Facts>, Fault> {

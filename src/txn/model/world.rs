@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use super::memory::{Content, Dataset, Memory};
 use super::reference::{Standing, Traces};
-use crate::engine::{Engine, Fault, PropertyValue, Scope};
+use crate::engine::{Engine, Fault, PropertyValue};
 use crate::name::{DatasetName, TransactionId};
 use crate::txn::journal::{Record, State, id_of};
 
@@ -86,7 +86,7 @@ pub(super) fn traces(
     view: &View,
 ) -> Result<BTreeMap<TransactionId, Traces>, Fault> {
     let mut standings = BTreeMap::new();
-    for entry in engine.journal(Scope::Below(scope))? {
+    for entry in engine.walk(scope)?.entries {
         let Some(id) = id_of(&entry.property) else { continue };
         let record = Record::decode(&entry.property, &entry.value);
         standings.insert(

@@ -10,13 +10,13 @@ use super::child::{
 };
 use super::state::{State, compare};
 use super::{By, Scenario, Target};
-use crate::engine::{Attached, Engine, Place, PropertyValue, Scope};
+use crate::engine::{Attached, Engine, Place, PropertyValue};
 use crate::name::DatasetName;
 use crate::recovery::{Condition, Recovery, Unfinished};
 use crate::test_pool::TestPool;
 use crate::test_write::write;
 use crate::txn::aftermath::after_step::Disk;
-use crate::txn::recover::cases;
+use crate::txn::recover::cases_below;
 use crate::zfs::{Zfs, private_path};
 
 /// What a target has before.
@@ -496,7 +496,7 @@ impl Scene {
     /// What recovery finds is what the crash table says.
     fn check_sighting(&self, site: &Site, kill: &Kill<'_>, title: &str) {
         let Some(disk) = kill.disk else { return };
-        let cases = cases(self.engine.as_ref(), Scope::Below(&site.dataset)).unwrap();
+        let cases = cases_below(self.engine.as_ref(), &site.dataset).unwrap().0;
         let found = cases.first().map(|found| {
             let mut sighting = found.survey(&self.engine).unwrap().unwrap().sighting;
             // Whether there is one depends on access times.
