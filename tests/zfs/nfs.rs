@@ -9,8 +9,6 @@ use std::fs::{self, File};
 use std::io::{Read, Seek, SeekFrom};
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::thread::sleep;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use zfs_txn::{DatasetName, Receipt, Strategy};
 
@@ -20,6 +18,8 @@ use crate::support::Scene;
 const FLAGS: u32 = 0x402;
 /// `NFSEXP_FSID`.
 const FSID: u32 = 0x2000;
+/// What the server remembers.
+const CACHES: [&str; 3] = ["nfsd.fh", "nfsd.export", "auth.unix.ip"];
 /// `NFSEXP_CROSSMOUNT`.
 const CROSS: u32 = 0x4000;
 
@@ -60,23 +60,19 @@ impl Server {
              echo tcp 2049 >portlist; echo 2 >threads",
         );
         let server = Self { scene, client, exports: Vec::new(), known: RefCell::default() };
-        server.answer();
+        Self::tell(&server.answers());
         shell(&format!(
-            "mount -i -t nfs4 -o addr=127.0.0.1,clientaddr=127.0.0.1,vers=4.2,actimeo=0 \
+            "mount -i -t nfs4 -o addr=127.0.0.1,clientaddr=127.0.0.1,vers=4.2,actimeo=0,soft,timeo=50 \
              127.0.0.1:/ {}",
             server.client.display()
         ));
         server
     }
 
-    /// Has the server know what mountd would tell it.
-    fn answer(&self) {
-        let say = |cache: &str, line: String| {
-            let channel = format!("/proc/net/rpc/{cache}/channel");
-            fs::write(channel, format!("{line}\n")).unwrap_or_else(|e| panic!("{line}: {e}"));
-        };
+    /// What mountd would tell the server: which cache, and the line.
+    fn answers(&self) -> Vec<(&'static str, String)> {
         let end = 2_000_000_000;
-        say("auth.unix.ip", format!("nfsd 127.0.0.1 {end} loop"));
+        let mut lines = vec![("auth.unix.ip", format!("nfsd 127.0.0.1 {end} loop"))];
         let mut gone = self.known.borrow().clone();
         let mut export = |path: &Path, flags: u32, by: By| {
             let path = path.display();
@@ -92,8 +88,11 @@ impl Server {
                     (flags, 0, format!(" uuid \\x{id}"), 6, id)
                 }
             };
-            say("nfsd.export", format!("loop {path} {end} {flags} 65534 65534 {number}{uuid}"));
-            say("nfsd.fh", format!("loop {kind} \\x{id} {end} {path}"));
+            lines.push((
+                "nfsd.export",
+                format!("loop {path} {end} {flags} 65534 65534 {number}{uuid}"),
+            ));
+            lines.push(("nfsd.fh", format!("loop {kind} \\x{id} {end} {path}")));
         };
         export(&self.scene.pool.mountpoint(), FLAGS | CROSS, By::Number(0));
         for (path, by) in &self.exports {
@@ -101,38 +100,46 @@ impl Server {
         }
         // There is no such file system any more.
         for id in gone {
-            say("nfsd.fh", format!("loop 6 \\x{id} {end}"));
+            lines.push(("nfsd.fh", format!("loop 6 \\x{id} {end}")));
+        }
+        lines
+    }
+
+    fn tell(lines: &[(&str, String)]) {
+        for (cache, line) in lines {
+            let channel = format!("/proc/net/rpc/{cache}/channel");
+            fs::write(channel, format!("{line}\n")).unwrap_or_else(|e| panic!("{line}: {e}"));
         }
     }
 
-    /// What `exportfs -f` does, and what mountd answers then.
+    /// What `exportfs -f` does, and what mountd answers then. What is told later than that is not forgotten,
+    /// not even in the same second.
     fn forget(&self) {
-        let now = || SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs().to_string();
-        for cache in ["nfsd.fh", "nfsd.export", "auth.unix.ip"] {
-            fs::write(format!("/proc/net/rpc/{cache}/flush"), now()).unwrap();
+        let lines = self.answers();
+        for cache in CACHES {
+            fs::write(format!("/proc/net/rpc/{cache}/flush"), "2000000000").unwrap();
         }
-        // What is of the same second is forgotten as well.
-        sleep(Duration::from_millis(1_500));
-        self.answer();
+        Self::tell(&lines);
     }
 
-    fn export(&mut self, name: &str, by: By) -> (DatasetName, PathBuf) {
+    /// Exports a new target: its name, and where it is on the server and the client.
+    fn export(&mut self, name: &str, by: By) -> (DatasetName, (PathBuf, PathBuf)) {
         let target = self.scene.dataset(name, &[]);
         let path = self.scene.mounted_at(&target).unwrap();
         for file in ["written", "replaced", "stays"] {
             fs::write(path.join(file), "old").unwrap();
         }
-        self.exports.push((path, by));
-        self.answer();
+        self.exports.push((path.clone(), by));
+        Self::tell(&self.answers());
         let seen = self.client.join(name);
-        (target, seen)
+        (target, (path, seen))
     }
 
     fn end(self) {
         shell(&format!("umount --lazy {}", self.client.display()));
         shell("echo 0 >/proc/fs/nfsd/threads");
-        for cache in ["nfsd.fh", "nfsd.export", "auth.unix.ip"] {
-            fs::write(format!("/proc/net/rpc/{cache}/flush"), "2000000001").unwrap();
+        for cache in CACHES {
+            fs::write(format!("/proc/net/rpc/{cache}/flush"), "2000000000").unwrap();
         }
         // The predecessors were in use by nobody but the server.
         let swept = self.scene.zfs.sweep(&self.scene.name("")).unwrap();
@@ -176,12 +183,18 @@ impl View {
 struct Client {
     path: PathBuf,
     open: [File; 3],
+    _writers: Vec<File>,
 }
 
 impl Client {
-    fn new(path: PathBuf) -> Self {
+    /// By default the server lets clients keep what they have read until it calls that back (a delegation):
+    /// not of files that others have open for writing.
+    fn new((target, path): &(PathBuf, PathBuf), delegated: bool) -> Self {
+        let names = if delegated { &NAMES[..0] } else { &NAMES[..3] };
+        let writer = |name: &&str| File::options().write(true).open(target.join(name)).unwrap();
+        let writers = names.iter().map(writer).collect();
         let open = [0, 1, 2].map(|number| File::open(path.join(NAMES[number])).unwrap());
-        let mut client = Self { path, open };
+        let mut client = Self { path: path.clone(), open, _writers: writers };
         assert_eq!(client.view(), View::of(["old"; 3], ["old", "old", "old", ENOENT]));
         client
     }
@@ -210,38 +223,37 @@ fn commit(server: &Server, target: &DatasetName, strategy: Strategy) -> Receipt 
 #[test]
 fn what_clients_see_of_a_commit() {
     let mut server = Server::start();
-    // By default the server lets clients keep what they have read until it calls that back (a delegation).
-    let delegations = |on: &str| fs::write("/proc/sys/fs/leases-enable", on).unwrap();
-    delegations("0");
     // In place, the new content at once, by the handles that a client has.
-    let (target, path) = server.export("in-place", By::FileSystem);
-    let mut client = Client::new(path);
+    let (target, paths) = server.export("in-place", By::FileSystem);
+    let mut client = Client::new(&paths, false);
     let receipt = commit(&server, &target, Strategy::InPlace);
     assert!(receipt.leftovers.is_empty(), "{receipt:?}");
     assert_eq!(client.view(), View::of(["new", ESTALE, "old"], ["new", "new", "old", "new"]));
     server.forget();
     assert_eq!(client.view(), View::of(["new", ESTALE, "old"], ["new", "new", "old", "new"]));
+    drop(client);
 
     // By promote, the old content as a whole until the server forgets. Then the new, which is another file
     // system; with a number of its own the same one, in which what has the same number is the same file.
     let old = View::of(["old"; 3], ["old", "old", "old", ENOENT]);
-    for (name, by, open) in [
-        ("file-system", By::FileSystem, [ESTALE; 3]),
-        ("number", By::Number(7), ["new", ESTALE, "old"]),
+    let new = ["new", "new", "old", "new"];
+    for (name, by, delegated, then) in [
+        ("file-system", By::FileSystem, false, View::of([ESTALE; 3], new)),
+        ("number", By::Number(7), false, View::of(["new", ESTALE, "old"], new)),
+        ("kept", By::Number(8), true, View::of(["old"; 3], ["old", "old", "old", "new"])),
     ] {
-        let (target, path) = server.export(name, by);
-        let mut client = Client::new(path);
+        let (target, paths) = server.export(name, by);
+        let mut client = Client::new(&paths, delegated);
         let receipt = commit(&server, &target, Strategy::Promote);
         assert!(receipt.leftovers[0].name.contains("-old-"), "{receipt:?}");
         assert_eq!(client.view(), old);
         server.forget();
-        assert_eq!(client.view(), View::of(open, ["new", "new", "old", "new"]), "{name}");
+        assert_eq!(client.view(), then, "{name}");
     }
 
     // No delegation is called back: the server doesn't notice a receive.
-    delegations("1");
-    let (target, path) = server.export("delegated", By::FileSystem);
-    let mut client = Client::new(path);
+    let (target, paths) = server.export("delegated", By::FileSystem);
+    let mut client = Client::new(&paths, true);
     commit(&server, &target, Strategy::InPlace);
     assert_eq!(client.view(), View::of(["old"; 3], ["old", "old", "old", "new"]));
     drop(client);
