@@ -62,7 +62,8 @@ pub(crate) fn cases_below(
 fn cases_among(engine: &dyn Engine, entries: &[Entry]) -> Vec<Case> {
     let mut cases: Vec<Case> = Vec::new();
     let mut all_marks: HashMap<&OsStr, Vec<&Entry>> = HashMap::new();
-    for mark in entries.iter().filter(|mark| mark.local && id_of(&mark.property).is_none()) {
+    let is_mark = |entry: &&Entry| entry.local && [MARK, LOOK].contains(&entry.property.as_str());
+    for mark in entries.iter().filter(is_mark) {
         all_marks.entry(&mark.value).or_default().push(mark);
     }
     let mut zoned = HashMap::new();
