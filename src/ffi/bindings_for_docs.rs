@@ -1,6 +1,7 @@
 #[repr(C)] pub struct nvlist { _unused: [u8; 0], _pinned: ::core::marker::PhantomData<(*mut u8, ::core::marker::PhantomPinned)> }
 #[repr(C)] pub struct nvpair { _unused: [u8; 0], _pinned: ::core::marker::PhantomData<(*mut u8, ::core::marker::PhantomPinned)> }
 #[repr(C)] pub struct zfs_handle { _unused: [u8; 0], _pinned: ::core::marker::PhantomData<(*mut u8, ::core::marker::PhantomPinned)> }
+#[repr(C)] pub struct zpool_handle { _unused: [u8; 0], _pinned: ::core::marker::PhantomData<(*mut u8, ::core::marker::PhantomPinned)> }
 #[repr(C)] pub struct libzfs_handle { _unused: [u8; 0], _pinned: ::core::marker::PhantomData<(*mut u8, ::core::marker::PhantomPinned)> }
 
 pub const NV_ENCODE_NATIVE: u32 = 0;
@@ -221,6 +222,7 @@ impl zfs_error {
 #[derive(Debug, Copy, Clone, Hash, PartialEq, Eq)]
 pub struct zfs_error(pub ::core::ffi::c_uint);
 pub type zfs_handle_t = zfs_handle;
+pub type zpool_handle_t = zpool_handle;
 pub type libzfs_handle_t = libzfs_handle;
 unsafe extern "C" {
     pub fn nvlist_alloc(
@@ -441,6 +443,12 @@ unsafe extern "C" {
     pub fn libzfs_print_on_error(arg1: *mut libzfs_handle_t, arg2: boolean_t);
     pub fn libzfs_errno(arg1: *mut libzfs_handle_t) -> ::core::ffi::c_int;
     pub fn libzfs_error_description(arg1: *mut libzfs_handle_t) -> *const ::core::ffi::c_char;
+    pub fn zpool_open(
+        arg1: *mut libzfs_handle_t,
+        arg2: *const ::core::ffi::c_char,
+    ) -> *mut zpool_handle_t;
+    pub fn zpool_close(arg1: *mut zpool_handle_t);
+    pub fn zpool_get_features(arg1: *mut zpool_handle_t) -> *mut nvlist_t;
     pub fn zfs_open(
         arg1: *mut libzfs_handle_t,
         arg2: *const ::core::ffi::c_char,
