@@ -389,19 +389,20 @@ fn no_record_that_says_anything_reaches_further_than_its_dataset() {
             true => drop(scene.pool.zfs(&["snapshot", "-o", &property, &base])),
             false => drop(scene.pool.zfs(&["set", &property, holder])),
         }
-        if roll(2) == 0 {
-            let mark = format!("zfs-txn:made-by={id}");
-            scene.pool.zfs(&["set", &mark, &theirs[roll(4)]]);
+        let marked = (roll(2) == 0).then(|| &theirs[roll(4)]);
+        if let Some(marked) = marked {
+            scene.pool.zfs(&["set", &format!("zfs-txn:made-by={id}"), marked]);
         }
         let recovery = recover(&scene);
-        let _ = scene.pool.try_zfs(&["destroy", &base]);
-        for name in &theirs {
-            for property in [format!("zfs-txn:{id}"), "zfs-txn:made-by".to_owned()] {
-                let _ = scene.pool.try_zfs(&["inherit", &property, name]);
-            }
+        match on_snapshot {
+            true => drop(scene.pool.try_zfs(&["destroy", &base])),
+            false => drop(scene.pool.zfs(&["inherit", &format!("zfs-txn:{id}"), holder])),
+        }
+        if let Some(marked) = marked {
+            scene.pool.zfs(&["inherit", "zfs-txn:made-by", marked]);
         }
         // What root of the container can set as well.
-        for name in &theirs[..2] {
+        for name in theirs[..2].iter().filter(|name| *name == holder || Some(*name) == marked) {
             scene.pool.zfs(&["set", "-u", "canmount=noauto", "readonly=on", name]);
         }
         let now = State::of(&scene, Identity::Kept);
