@@ -72,6 +72,13 @@ pub enum Condition {
     },
 }
 
+impl Condition {
+    /// Whether recovery finishes what stands so.
+    pub(crate) fn is_to_be_finished(&self) -> bool {
+        matches!(self, Self::Interrupted | Self::Leftover)
+    }
+}
+
 /// What a transaction was brought to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[non_exhaustive]

@@ -22,7 +22,7 @@ use crate::txn::Transaction;
 use crate::txn::journal::{Entrance, Fence, MAX_LEN, Record, State};
 use crate::txn::layout::Layout;
 use crate::txn::plan::{GATE_OF_PLAIN_CALLS, Gate, Kind, Plan, Shape, Step};
-use crate::txn::recover::{Case, cases, cases_below};
+use crate::txn::recover::{Case, above, cases, cases_below, not_looked_at};
 use crate::txn::stage::Order;
 
 /// Where private mounts are attached: a directory that doesn't survive a reboot, as mounts don't.
@@ -142,9 +142,7 @@ impl Zfs {
     /// # Privileges
     /// As for [`Transaction::commit`].
     pub fn recover(&self, scope: &DatasetName) -> Result<Recovery, RecoverError> {
-        self.finish_those(scope, |condition| {
-            matches!(condition, Condition::Interrupted | Condition::Leftover)
-        })
+        self.finish_those(scope, Condition::is_to_be_finished)
     }
 
     /// Tries again to remove what ended transactions on `scope`, and anything below it, have left.
@@ -212,9 +210,8 @@ impl Zfs {
     ) -> Result<(Vec<Case>, Vec<StepError>), RecoverError> {
         let name = scope.clone();
         self.check_look(scope).map_err(|_| RecoverError::OutsideConfinement { name })?;
-        cases_below(self.engine.as_ref(), scope).map_err(|Fault { errno, detail }| {
-            let subject = scope.to_string();
-            RecoverError::Failed { error: StepError { step: Step::Look, subject, errno, detail } }
+        cases_below(self.engine.as_ref(), scope).map_err(|fault| RecoverError::Failed {
+            error: not_looked_at(scope.to_string(), fault),
         })
     }
 
@@ -223,12 +220,7 @@ impl Zfs {
         if target.parent().is_none() {
             return Ok(Vec::new());
         }
-        let mut above = Vec::new();
-        let mut parent = target.parent();
-        while let Some(name) = parent.filter(|name| self.check_look(name).is_ok()) {
-            parent = name.parent();
-            above.push(name);
-        }
+        let above = above(target, |name| self.check_look(name).is_ok());
         let mut found = cases(self.engine.as_ref(), Scope { target, above: &above })?;
         // A copied record on a dataset above is nobody's, and tells nothing of what is there.
         found.retain(|case| case.is_on_snapshot() || case.record.is_ok());

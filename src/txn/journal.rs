@@ -463,6 +463,7 @@ pub(crate) fn fingerprint(bytes: &[u8]) -> u64 {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::txn::dice::Dice;
     use proptest::prelude::{Just, ProptestConfig, any, prop_assert_eq, prop_oneof, proptest};
     use proptest::strategy::{Strategy as Generator, ValueTree};
     use proptest::test_runner::TestRunner;
@@ -841,18 +842,7 @@ mod tests {
         }
     }
 
-    /// SplitMix64: the same damage in each run.
-    struct Dice(u64);
-
     impl Dice {
-        fn roll(&mut self, below: usize) -> usize {
-            self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-            let mut z = self.0;
-            z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-            z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-            ((z ^ (z >> 31)) % below.max(1) as u64) as usize
-        }
-
         fn span(&mut self, len: usize) -> std::ops::Range<usize> {
             let from = self.roll(len);
             from..from + 1 + self.roll((len - from).min(40))

@@ -18,6 +18,8 @@ pub(crate) mod recover;
 pub(crate) mod stage;
 
 #[cfg(test)]
+mod dice;
+#[cfg(test)]
 mod forwarding;
 #[cfg(test)]
 mod killed;

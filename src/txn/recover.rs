@@ -50,13 +50,21 @@ pub(crate) fn cases_below(
     let mut seen = HashSet::new();
     entries.reverse();
     entries.retain(|entry| seen.insert((entry.guid, entry.property.clone())));
-    let unread = unread.into_iter().map(|(subject, Fault { errno, detail })| StepError {
-        step: Step::Look,
-        subject,
-        errno,
-        detail,
-    });
+    let unread = unread.into_iter().map(|(subject, fault)| not_looked_at(subject, fault));
     Ok((cases_among(engine, &entries), unread.collect()))
+}
+
+/// Something could not be looked at.
+pub(crate) fn not_looked_at(subject: String, Fault { errno, detail }: Fault) -> StepError {
+    StepError { step: Step::Look, subject, errno, detail }
+}
+
+/// The datasets above a target that may be looked at, the nearest first.
+pub(crate) fn above(
+    target: &DatasetName,
+    may_look_at: impl Fn(&DatasetName) -> bool,
+) -> Vec<DatasetName> {
+    std::iter::successors(target.parent(), DatasetName::parent).take_while(may_look_at).collect()
 }
 
 fn cases_among(engine: &dyn Engine, entries: &[Entry]) -> Vec<Case> {
@@ -109,9 +117,9 @@ fn read(entry: &Entry) -> Result<Record, String> {
 }
 
 /// Whether a record is a container's: root in there may write what it likes, and nothing must follow from it
-/// that root in there could not do. An update's record may be on a dataset that a commit has closed in the same way, until it is
-/// concluded; a dataset that was given to a container looks no different. What counts is the dataset above:
-/// it is the host's, and so is what was made beside the target.
+/// that root in there could not do. An update's record may be on a dataset that a commit has closed in the
+/// same way, until it is concluded; a dataset that was given to a container looks no different. What counts
+/// is the dataset above: it is the host's, and so is what was made beside the target.
 fn is_of_container(
     engine: &dyn Engine,
     entry: &Entry,
@@ -181,11 +189,6 @@ impl Case {
         }
     }
 
-    /// Whether recovery finishes it.
-    pub(crate) fn is_to_be_finished(&self) -> bool {
-        matches!(self.condition(), Condition::Interrupted | Condition::Leftover)
-    }
-
     /// What recovery would find, and do about it.
     pub(crate) fn pending(
         &self,
@@ -193,7 +196,7 @@ impl Case {
         is_allowed: impl Fn(&DatasetName) -> bool,
     ) -> Pending {
         let mut pending = self.left_alone();
-        if self.is_to_be_finished() {
+        if pending.condition.is_to_be_finished() {
             let prospect = self.prospect(engine, is_allowed, true);
             if let Ok(Prospect { survey, .. }) = &prospect {
                 pending.target = Some(survey.stage.order.layout.target.clone());
@@ -228,12 +231,7 @@ impl Case {
     ) -> Result<Option<Self>, Fault> {
         let Ok(record) = &self.record else { return Ok(Some(self.clone())) };
         let target = self.target(engine, record)?;
-        let mut above = Vec::new();
-        let mut parent = target.parent();
-        while let Some(name) = parent.filter(&may_look_at) {
-            parent = name.parent();
-            above.push(name);
-        }
+        let above = above(&target, may_look_at);
         let found = cases(engine, Scope { target: &target, above: &above })?;
         if let Some(found) = found.into_iter().find(|found| found.key() == self.key()) {
             return Ok(Some(found));
@@ -276,21 +274,19 @@ impl Case {
         if self.carrier.starts_with(&format!("{}@", layout.predecessor)) {
             return Err(refusal("the predecessor was promoted by somebody, and is theirs now"));
         }
-        let (steps, outcome) = match survey.sighting.aftermath() {
+        let (mut steps, outcome) = match survey.sighting.aftermath() {
             Aftermath::Forward(steps) => (steps, Outcome::Committed),
             Aftermath::Back(steps) => (steps, Outcome::RolledBack),
             Aftermath::Sweep(steps) => (steps, Outcome::Swept),
             Aftermath::Stuck(reason) => return Err(refusal(reason)),
         };
-        let mut steps = steps;
         // Its mounts are nowhere here.
         steps.retain(|step| !(survey.of_container && *step == Step::UnmountWorkspace));
         Ok(Prospect { survey, steps, outcome })
     }
 
-    /// It could not be looked at.
-    fn failed(&self, Fault { errno, detail }: Fault) -> Refusal {
-        StepError { step: Step::Look, subject: self.carrier.clone(), errno, detail }.into()
+    fn failed(&self, fault: Fault) -> Refusal {
+        not_looked_at(self.carrier.clone(), fault).into()
     }
 
     /// Finishes it, forward or back.

@@ -13,6 +13,7 @@ use crate::name::{DatasetName, TransactionId};
 use crate::receipt::{Guid, Strategy};
 use crate::recovery::{Pending, Recovery};
 use crate::txn::Transaction;
+use crate::txn::dice::Dice;
 use crate::txn::journal::{Entrance, Fence, Record, State, property};
 use crate::txn::plan::Kind;
 use crate::zfs::Zfs;
@@ -25,18 +26,7 @@ const CONTAINERS_OWN: [&str; 3] = ["canmount", "mountpoint", "readonly"];
 /// What the enemy would like to reach.
 const OTHERS: [&str; 4] = ["tank/a", "tank/b", "tank/empty", "tank/h/child"];
 
-/// SplitMix64.
-struct Dice(u64);
-
 impl Dice {
-    fn roll(&mut self, below: usize) -> usize {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut z = self.0;
-        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        ((z ^ (z >> 31)) % below.max(1) as u64) as usize
-    }
-
     fn of<T: Clone>(&mut self, all: &[T]) -> T {
         all[self.roll(all.len())].clone()
     }

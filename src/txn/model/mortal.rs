@@ -159,6 +159,9 @@ impl Engine for Mortal {
     forward! {
         questions {
             fn runs_programs(dataset: &DatasetName) -> bool;
+            fn lacks(dataset: &DatasetName) -> Option<Lack>;
+            fn shortage(dataset: &DatasetName) -> Option<Shortage>;
+            fn holders(name: &str) -> Option<String>;
             fn journal(scope: Scope<'_>) -> Vec<Entry>;
             fn walk(below: &DatasetName) -> Walk;
             fn facts(name: &str) -> Option<Facts>;
@@ -216,19 +219,6 @@ impl Engine for Mortal {
             fn flush_workspace(root: BorrowedFd<'_>) -> (), of "/";
             fn set_ownership(root: BorrowedFd<'_>, ids: &Ids) -> (), of "/";
         }
-    }
-
-    /// The reference doesn't know of commits in place.
-    fn lacks(&self, _: &DatasetName) -> Result<Option<Lack>, Fault> {
-        Ok(Some(Lack::Kernel))
-    }
-
-    fn shortage(&self, _: &DatasetName) -> Result<Option<Shortage>, Fault> {
-        Ok(None)
-    }
-
-    fn holders(&self, _: &str) -> Result<Option<String>, Fault> {
-        Ok(None)
     }
 
     fn create(&self, name: &DatasetName, own: &[(String, PropertyValue)]) -> Result<(), Fault> {
