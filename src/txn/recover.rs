@@ -609,13 +609,19 @@ impl Survey {
         }
         // A workspace, or a predecessor, is made by who may make datasets beside the target.
         sighting.unproven |= sighting.fenced && !sighting.workspace && !sighting.predecessor;
-        // Another commit may have moved it, to its own workspace or predecessor; nobody to whom the holder
+        // Another commit may have moved it, to its own workspace or predecessor, and somebody may have renamed the
+        // target since, away from what is proven to be of this transaction; nobody to whom the holder
         // belongs says anything of the snapshots of others.
         let look_leaf = format!("@{}", case.id.look_leaf());
         let is_look = |mark: &&Entry| {
             let dataset = mark.carrier.strip_suffix(&look_leaf);
             let dataset = dataset.and_then(|name| name.parse::<DatasetName>().ok());
-            mark.property == LOOK && dataset.is_some_and(|name| name.stem() == holder_stem)
+            let is_own = |name: &DatasetName| {
+                name.stem() == holder_stem
+                    || (sighting.predecessor && name == predecessor)
+                    || (sighting.workspace && name == workspace)
+            };
+            mark.property == LOOK && dataset.is_some_and(|name| is_own(&name))
         };
         let look = case.marks.iter().find(is_look);
         sighting.look = look.is_some();
