@@ -11,12 +11,12 @@ use std::time::Duration;
 use rustix::mount::MountAttrFlags;
 
 use crate::errno::Errno;
-use crate::name::{DatasetName, SnapshotName};
+use crate::name::{DatasetName, SnapshotName, TransactionId};
 use crate::ownership::Ids;
 use crate::receipt::{ElsewhereMount, Guid, Leftover};
 use crate::stream::passage::{Changes, FileId};
 use crate::transfer::Route;
-use crate::txn::journal::{Fence, fingerprint};
+use crate::txn::journal::{Fence, fingerprint, id_of};
 
 /// A call that failed.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -38,6 +38,8 @@ pub(crate) struct Facts {
     pub(crate) volume: bool,
     /// The snapshot that it is a clone of.
     pub(crate) origin: Option<Guid>,
+    /// The same by its name: a receive can give a snapshot the guid of any other.
+    pub(crate) origin_name: Option<String>,
     pub(crate) children: u64,
     /// The mount point that applies to it, inherited or not: an absolute path, `none` or `legacy`; empty
     /// for what has none.
@@ -199,6 +201,8 @@ pub(crate) const LOOK: &str = "zfs-txn:look";
 pub(crate) struct Scope<'a> {
     pub(crate) target: &'a DatasetName,
     pub(crate) above: &'a [DatasetName],
+    /// Only what belongs to this one, however much else there is.
+    pub(crate) id: Option<TransactionId>,
 }
 
 /// What was found on a dataset and everything below it.
@@ -219,6 +223,13 @@ pub(crate) struct Entry {
     pub(crate) value: OsString,
     /// Whether it was set here; false: a receive brought it.
     pub(crate) local: bool,
+}
+
+impl Entry {
+    /// Whether it is the transaction's record, or marks something as made by it.
+    pub(crate) fn belongs_to(&self, id: TransactionId) -> bool {
+        id_of(&self.property) == Some(id) || self.value == OsStr::new(&id.to_string())
+    }
 }
 
 /// A property's value as the kernel stores it: numbers and choices as numbers, and text as bytes.

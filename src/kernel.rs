@@ -252,7 +252,7 @@ impl Engine for Kernel {
     }
 
     fn journal(&self, scope: Scope<'_>) -> Result<Vec<Entry>, Fault> {
-        let Scope { target, above } = scope;
+        let Scope { target, above, id } = scope;
         if let Some(plain) = self.plain(target.as_str())? {
             return plain.journal(scope);
         }
@@ -262,6 +262,9 @@ impl Engine for Kernel {
         args.add_str("target", target.as_str())?;
         args.add_str("parent", parent.as_str())?;
         args.add_str_array("above", &above)?;
+        if let Some(id) = id {
+            args.add_str("id", &id.to_string())?;
+        }
         let out = self.program(target.as_str(), JOURNAL, &args, ProgramMode::NoSync)?;
         walk::entries(out.list("return")?)
     }
@@ -288,6 +291,7 @@ impl Engine for Kernel {
             guid: guid_of(facts.i64("guid")?),
             volume: matches!(facts.str("type"), Ok("volume")),
             origin: facts.i64("origin_guid").ok().map(guid_of),
+            origin_name: facts.os_str("origin").ok().map(|it| it.to_string_lossy().into_owned()),
             children: facts.i64("children").unwrap_or(0).unsigned_abs(),
             mountpoint: facts.os_str("mountpoint").unwrap_or_default().into(),
         }))

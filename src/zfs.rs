@@ -15,7 +15,7 @@ use crate::name::{DatasetName, SnapshotName, TransactionId};
 use crate::owner::{Lease, Owner};
 use crate::ownership::{Ids, Ownership, Principal};
 use crate::receipt::{OnConflict, Strategy};
-use crate::recovery::{Condition, Pending, Recovery};
+use crate::recovery::{Condition, Pending, Recovery, Unfinished};
 use crate::refusal::{Role, refusal};
 use crate::tools;
 use crate::txn::Transaction;
@@ -171,29 +171,57 @@ impl Zfs {
         loop {
             walks += 1;
             let (found, unread) = self.cases_below(scope)?;
-            let before = tried.len();
-            for case in found.iter().filter(|case| is_meant(&case.condition())) {
-                if tried.contains(&case.key()) {
+            let before = (tried.len(), gone.len());
+            for case in &found {
+                let condition = case.condition();
+                // Whose it is can't be told of what has moved meanwhile.
+                if condition == Condition::OfContainer && case.is_there(engine) == Ok(false) {
+                    gone.insert(case.key());
+                }
+                if !is_meant(&condition) || tried.contains(&case.key()) {
                     continue;
                 }
-                let again = case.again(engine, |name| self.check_look(name).is_ok());
-                let case = match &again {
-                    Ok(Some(case)) if is_meant(&case.condition()) => case,
-                    Ok(Some(_)) => continue,
+                let again = |case: &Case| case.again(engine, |name| self.check_look(name).is_ok());
+                let now = match again(case) {
+                    Ok(Some(now)) => now,
                     Ok(None) => {
                         gone.insert(case.key());
                         continue;
                     }
-                    // It fails in the same way, and says how.
-                    Err(_) => case,
+                    // How it stands by now is not known: nothing is done by what the walk has seen.
+                    Err(fault) => {
+                        tried.insert(case.key());
+                        recovery.unfinished.push(case.not_looked_at(fault));
+                        continue;
+                    }
                 };
+                if now.key() != case.key() {
+                    gone.insert(case.key());
+                }
+                if tried.contains(&now.key()) || !is_meant(&now.condition()) {
+                    continue;
+                }
+                let case = now;
                 tried.insert(case.key());
                 match case.finish(&self.engine, |name| self.check_confinement(name).is_ok()) {
                     Ok(finished) => recovery.finished.push(finished),
-                    Err(unfinished) => recovery.unfinished.push(*unfinished),
+                    Err(unfinished) => {
+                        // The end of another one has moved it since it was tried.
+                        let is_there = |carrier: &str| found.iter().any(|it| it.is_on(carrier));
+                        recovery.unfinished.retain(|Unfinished { pending, .. }| {
+                            pending.id != unfinished.pending.id || is_there(&pending.carrier)
+                        });
+                        recovery.unfinished.push(*unfinished);
+                    }
+                }
+                // What is left of it may be on another dataset by now; or that is another one.
+                if let Ok(Some(now)) = again(&case) {
+                    if found.iter().all(|other| other.key() != now.key()) {
+                        tried.insert(now.key());
+                    }
                 }
             }
-            if tried.len() == before || walks == MOST_WALKS {
+            if (tried.len(), gone.len()) == before || walks == MOST_WALKS {
                 let is_settled =
                     |case: &Case| [&tried, &gone].iter().any(|set| set.contains(&case.key()));
                 let untouched = found.iter().filter(|case| !is_settled(case));
@@ -221,7 +249,7 @@ impl Zfs {
             return Ok(Vec::new());
         }
         let above = above(target, |name| self.check_look(name).is_ok());
-        let mut found = cases(self.engine.as_ref(), Scope { target, above: &above })?;
+        let mut found = cases(self.engine.as_ref(), Scope { target, above: &above, id: None })?;
         // A copied record on a dataset above is nobody's, and tells nothing of what is there.
         found.retain(|case| case.is_on_snapshot() || case.record.is_ok());
         found.retain(|case| case.record.as_ref().map_or(true, |record| record.target == *target));

@@ -16,6 +16,7 @@ if facts.type == "filesystem" then
 end
 origin = zfs.get_prop(name, "origin")
 if origin then
+    facts.origin = origin
     facts.origin_guid = zfs.get_prop(origin, "guid")
 end
 facts.children = 0

@@ -1,13 +1,19 @@
 -- Records of transactions on one target, and marks on what they made: user properties that begin with
 -- "zfs-txn:", on datasets and on snapshots named "txn-...". Inherited values are left out; a value that a receive
 -- brought is told apart by its source.
--- Arguments: target, parent and above (a list): the target, what is named after it, and the datasets above.
+-- Arguments: target, parent and above (a list): the target, what is named after it, and the datasets above; id: the
+-- only transaction to tell of, whose snapshots are asked for by name, however many others there are.
 args = ...
+id = args["id"]
 found = {}
+
+function is_meant(property, value)
+    return string.sub(property, 1, 8) == "zfs-txn:" and (not id or property == "zfs-txn:" .. id or value == id)
+end
 
 function add(carrier)
     for property, value, source in zfs.list.user_properties(carrier) do
-        if string.sub(property, 1, 8) == "zfs-txn:" and (source == carrier or source == "$recvd") then
+        if is_meant(property, value) and (source == carrier or source == "$recvd") then
             guid = zfs.get_prop(carrier, "guid")
             found[#found + 1] = {
                 carrier = carrier, guid = guid, property = property, value = value, source = source
@@ -18,6 +24,16 @@ end
 
 function look(dataset)
     add(dataset)
+    if id then
+        for _, ending in ipairs({ "", "-look" }) do
+            snapshot = dataset .. "@txn-" .. id .. ending
+            -- Of a longer name the kernel says no such thing, but fails.
+            if #snapshot < 256 and zfs.exists(snapshot) then
+                add(snapshot)
+            end
+        end
+        return
+    end
     -- A longer name leaves no room for that of a snapshot (see walk.lua).
     if #dataset > 254 then
         return

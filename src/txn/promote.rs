@@ -257,7 +257,7 @@ impl Stage {
         if let Some(facts) = self.engine.facts(snapshot.as_str())? {
             return Ok(facts.guid);
         }
-        let scope = Scope { target: &self.order.layout.target, above: &[] };
+        let scope = Scope { target: &self.order.layout.target, above: &[], id: None };
         let found = self.engine.journal(scope)?;
         let mut own = found.iter().filter(|entry| {
             entry.local && entry.property == property && entry.carrier.ends_with(snapshot.leaf())
@@ -366,7 +366,7 @@ impl Stage {
     /// Whether the target's name is free only because another commit has not come to its end.
     fn is_taken_aside(&self) -> Result<bool, Fault> {
         let target = &self.order.layout.target;
-        let others = cases(self.engine.as_ref(), Scope { target, above: &[] })?;
+        let others = cases(self.engine.as_ref(), Scope { target, above: &[], id: None })?;
         let mut records = others.iter().filter_map(|case| case.record.as_ref().ok());
         Ok(records.any(|record| record.state == State::Committing && record.target == *target))
     }

@@ -30,7 +30,8 @@ pub(crate) struct Case {
     pub(crate) record: Result<Record, String>,
     carrier: String,
     guid: Guid,
-    marks: Vec<Entry>,
+    /// Shared by all that bear the id: anybody may make as many of both as there is room for.
+    pub(super) marks: Arc<[Entry]>,
     /// Whether the carrier is a container's.
     of_container: bool,
 }
@@ -46,12 +47,30 @@ pub(crate) fn cases_below(
     below: &DatasetName,
 ) -> Result<(Vec<Case>, Vec<StepError>), Fault> {
     let Walk { mut entries, unread } = engine.walk(below)?;
-    // What moved meanwhile may have been seen twice: the last time counts.
-    let mut seen = HashSet::new();
-    entries.reverse();
-    entries.retain(|entry| seen.insert((entry.guid, entry.property.clone())));
+    drop_moved(engine, &mut entries);
     let unread = unread.into_iter().map(|(subject, fault)| not_looked_at(subject, fault));
     Ok((cases_among(engine, &entries), unread.collect()))
+}
+
+/// What moved during a walk may have been seen twice, under both names. But a receive can give a snapshot the guid
+/// of any other: of those that are still there, each is another one.
+fn drop_moved(engine: &dyn Engine, entries: &mut Vec<Entry>) {
+    let mut places: HashMap<(Guid, String), Vec<String>> = HashMap::new();
+    for entry in entries.iter() {
+        let key = (entry.guid, entry.property.clone());
+        places.entry(key).or_default().push(entry.carrier.clone());
+    }
+    places.retain(|_, carriers| carriers.len() > 1);
+    let mut gone: HashSet<(Guid, String)> = HashSet::new();
+    for ((guid, _), mut carriers) in places {
+        let is_gone = |carrier: &String| {
+            engine.facts(carrier).is_ok_and(|facts| facts.is_none_or(|facts| facts.guid != guid))
+        };
+        // The last one, which was seen last, stays in any case: nothing is overlooked that moved once more.
+        carriers.pop();
+        gone.extend(carriers.into_iter().filter(is_gone).map(|carrier| (guid, carrier)));
+    }
+    entries.retain(|entry| !gone.contains(&(entry.guid, entry.carrier.clone())));
 }
 
 /// Something could not be looked at.
@@ -69,11 +88,13 @@ pub(crate) fn above(
 
 fn cases_among(engine: &dyn Engine, entries: &[Entry]) -> Vec<Case> {
     let mut cases: Vec<Case> = Vec::new();
-    let mut all_marks: HashMap<&OsStr, Vec<&Entry>> = HashMap::new();
+    let mut marks_of: HashMap<&OsStr, Vec<Entry>> = HashMap::new();
     let is_mark = |entry: &&Entry| entry.local && [MARK, LOOK].contains(&entry.property.as_str());
     for mark in entries.iter().filter(is_mark) {
-        all_marks.entry(&mark.value).or_default().push(mark);
+        marks_of.entry(&mark.value).or_default().push(mark.clone());
     }
+    let marks_of: HashMap<&OsStr, Arc<[Entry]>> =
+        marks_of.into_iter().map(|(id, marks)| (id, marks.into())).collect();
     let mut zoned = HashMap::new();
     for entry in entries {
         let Some(id) = id_of(&entry.property) else { continue };
@@ -81,8 +102,7 @@ fn cases_among(engine: &dyn Engine, entries: &[Entry]) -> Vec<Case> {
             true => read(entry),
             false => Err("it was copied here by a receive".to_owned()),
         };
-        let marks = all_marks.get(OsStr::new(&id.to_string()));
-        let marks = marks.into_iter().flatten().map(|mark| (*mark).clone()).collect();
+        let marks = marks_of.get(OsStr::new(&id.to_string())).cloned().unwrap_or_default();
         let (record, of_container) = match record {
             Ok(record) => match is_of_container(engine, entry, &record, &mut zoned) {
                 Ok(of_container) => (Ok(record), of_container),
@@ -159,9 +179,13 @@ fn is_zoning(record: &Record) -> bool {
 }
 
 impl Case {
-    /// What tells it from every other: two records may bear one id, and a carrier may get another name.
-    pub(crate) fn key(&self) -> (TransactionId, Guid) {
-        (self.id, self.guid)
+    /// What tells it from every other: two records may bear one id, on snapshots of one guid.
+    pub(crate) fn key(&self) -> (TransactionId, Guid, String) {
+        (self.id, self.guid, self.carrier.clone())
+    }
+
+    pub(crate) fn is_on(&self, carrier: &str) -> bool {
+        self.carrier == carrier
     }
 
     pub(crate) fn is_on_snapshot(&self) -> bool {
@@ -232,14 +256,22 @@ impl Case {
         let Ok(record) = &self.record else { return Ok(Some(self.clone())) };
         let target = self.target(engine, record)?;
         let above = above(&target, may_look_at);
-        let found = cases(engine, Scope { target: &target, above: &above })?;
-        if let Some(found) = found.into_iter().find(|found| found.key() == self.key()) {
-            return Ok(Some(found));
+        let mut found = cases(engine, Scope { target: &target, above: &above, id: Some(self.id) })?;
+        found.retain(|found| found.guid == self.guid);
+        if let Some(at) = found.iter().position(|found| found.carrier == self.carrier) {
+            return Ok(Some(found.swap_remove(at)));
         }
         // A target that was renamed is not named after itself any more.
-        let stays = self.is_on_snapshot()
-            && engine.facts(&self.carrier)?.is_some_and(|facts| facts.guid == self.guid);
-        Ok(stays.then(|| self.clone()))
+        if self.is_on_snapshot() && self.is_there(engine)? {
+            return Ok(Some(self.clone()));
+        }
+        // Its carrier may have got another name.
+        Ok(found.pop())
+    }
+
+    /// Whether its carrier is where it was found.
+    pub(crate) fn is_there(&self, engine: &dyn Engine) -> Result<bool, Fault> {
+        Ok(engine.facts(&self.carrier)?.is_some_and(|facts| facts.guid == self.guid))
     }
 
     /// What is there of it, and the stage to act on it; `None` for a record that can't be read.
@@ -295,14 +327,17 @@ impl Case {
         engine: &Arc<dyn Engine>,
         is_allowed: impl Fn(&DatasetName) -> bool,
     ) -> Result<Finished, Box<Unfinished>> {
-        self.act(engine, is_allowed).map_err(|Refusal { reason, error }| {
-            let outlook = Some(Err(reason.clone()));
-            Box::new(Unfinished {
-                pending: Pending { outlook, ..self.left_alone() },
-                reason,
-                error,
-            })
-        })
+        self.act(engine, is_allowed).map_err(|refusal| Box::new(self.refused(refusal)))
+    }
+
+    /// That how it stands could not be found out.
+    pub(crate) fn not_looked_at(&self, fault: Fault) -> Unfinished {
+        self.refused(self.failed(fault))
+    }
+
+    fn refused(&self, Refusal { reason, error }: Refusal) -> Unfinished {
+        let outlook = Some(Err(reason.clone()));
+        Unfinished { pending: Pending { outlook, ..self.left_alone() }, reason, error }
     }
 
     fn act(
@@ -362,6 +397,15 @@ impl Case {
         Ok(Finished { id: self.id, target, outcome, leftovers, unmounted })
     }
 
+    /// Whether a dataset is a clone of what carries the record. `None`: of one that has the same guid, by a receive or
+    /// because the carrier was renamed at this moment.
+    fn is_origin(&self, of: &Facts) -> Option<bool> {
+        match of.origin == Some(self.guid) {
+            true if of.origin_name.as_ref() != Some(&self.carrier) => None,
+            is_same => Some(is_same),
+        }
+    }
+
     /// The target's name by now: the datasets above may have been renamed, and the record with them.
     fn target(&self, engine: &dyn Engine, record: &Record) -> Result<DatasetName, Fault> {
         let moved = match record.kind {
@@ -390,7 +434,7 @@ impl Case {
             Ok(workspace) => engine.facts(workspace.as_str()).ok().flatten(),
             Err(_) => None,
         };
-        let stays = stays.is_some_and(|facts| facts.origin == Some(self.guid));
+        let stays = stays.is_some_and(|facts| self.is_origin(&facts) == Some(true));
         Ok(if stays { record.target.clone() } else { moved })
     }
 }
@@ -550,34 +594,36 @@ impl Survey {
         let holds = |name: &DatasetName| holder == name.as_str();
         let holder_name = holder.parse::<DatasetName>().ok();
         let holder_stem = holder_name.as_ref().map_or(holder, DatasetName::stem);
-        let is_clone = |facts: &Option<Facts>| {
-            facts.as_ref().is_some_and(|facts| facts.origin == Some(case.guid))
+        let is_clone = |facts: &Option<Facts>| match facts {
+            Some(facts) => case.is_origin(facts).ok_or_else(|| {
+                let detail = "a snapshot with another name has its guid: it moves, or was copied";
+                Fault { errno: Errno::STALE, detail: Some(detail.to_owned()) }
+            }),
+            None => Ok(false),
         };
         stage.guids.base = Some(case.guid);
         stage.base_at = Some(case.carrier.clone());
 
         let (at_target, at_workspace) = (facts(target)?, facts(workspace)?);
         // Another commit that was promoted has the base, until that is taken back.
-        let is_anothers = || holder_stem == target.as_str() && is_clone(&at_workspace);
+        let has_clone = is_clone(&at_workspace)?;
+        let is_anothers = holder_stem == target.as_str() && has_clone;
+        let is_proven = holds(target) || is_clone(&at_target)? || is_anothers;
         sighting.target = match guid(&at_target) {
             None => Named::Nothing,
-            some if some == record.target_guid
-                && (holds(target) || is_clone(&at_target) || is_anothers()) =>
-            {
-                Named::Old
-            }
+            some if some == record.target_guid && is_proven => Named::Old,
             some if some == record.workspace && holds(target) => Named::New,
             Some(_) => Named::Other,
         };
         let is_holder = holds(workspace) && guid(&at_workspace) == record.workspace;
-        sighting.workspace = at_workspace.is_some() && (is_clone(&at_workspace) || is_holder);
+        sighting.workspace = at_workspace.is_some() && (has_clone || is_holder);
         sighting.promoted = match sighting.target {
             Named::New => true,
             _ => sighting.workspace && is_holder,
         };
         let at_predecessor = facts(predecessor)?;
         sighting.predecessor =
-            is_clone(&at_predecessor) && guid(&at_predecessor) == record.target_guid;
+            is_clone(&at_predecessor)? && guid(&at_predecessor) == record.target_guid;
         stage.guids.workspace = match sighting.target {
             Named::New => guid(&at_target),
             _ => sighting.workspace.then(|| guid(&at_workspace)).flatten(),

@@ -642,7 +642,7 @@ impl Stage {
     /// The guid of a dataset that has this transaction's mark.
     fn marked_as_ours(&self, name: &str) -> Option<Guid> {
         let above = [name.parse().ok()?];
-        let scope = Scope { target: &self.order.layout.target, above: &above };
+        let scope = Scope { target: &self.order.layout.target, above: &above, id: None };
         let (mark, id) = (MARK, self.id().to_string());
         let is = |e: &&Entry| e.carrier == name && e.property == mark && e.value == *id && e.local;
         Some(self.engine.journal(scope).ok()?.iter().find(is)?.guid)
@@ -652,7 +652,7 @@ impl Stage {
     pub(super) fn record_is_there(&self) -> Option<bool> {
         let (ancestor, _) = self.order.ancestor.as_ref()?;
         let above = std::slice::from_ref(ancestor);
-        let scope = Scope { target: &self.order.layout.target, above };
+        let scope = Scope { target: &self.order.layout.target, above, id: None };
         let entries = self.engine.journal(scope).ok()?;
         let name = property(self.id());
         let is = |entry: &Entry| entry.property == name && entry.carrier == ancestor.as_str();

@@ -15,7 +15,7 @@ use crate::receipt::Guid;
 
 impl Plain {
     pub(in crate::kernel) fn journal(self, scope: Scope<'_>) -> Result<Vec<Entry>, Fault> {
-        let Scope { target, above } = scope;
+        let Scope { target, above, id } = scope;
         let parent = target.parent().ok_or(Errno::INVAL)?;
         let ask = |children: &[String]| {
             let mut found = Vec::new();
@@ -29,8 +29,16 @@ impl Plain {
                 rest.is_empty() || rest.starts_with("-txn-") || rest.starts_with("-old-")
             });
             for (child, _) in ours {
-                self.records_of(child, &mut found)?;
+                let Some(id) = id else {
+                    self.records_of(child, &mut found)?;
+                    continue;
+                };
+                self.records_on(child, &mut found)?;
+                for leaf in [id.base_leaf(), id.look_leaf()] {
+                    self.records_on(&format!("{child}@{leaf}"), &mut found)?;
+                }
             }
+            found.retain(|entry| id.is_none_or(|id| entry.belongs_to(id)));
             Ok(found)
         };
         self.at_rest(parent.as_str(), ask, |_| false)
@@ -82,7 +90,7 @@ impl Plain {
         for child in children.into_iter().filter(|name| is_sound(name)) {
             let Some(props) = self.props(&child)? else { continue };
             let Some(guid) = number(props.view(), "guid") else { continue };
-            let origin = origin(props.view());
+            let origin = origin_of(props.view());
             places.insert(guid, (child, origin));
         }
         Ok(places)
@@ -145,6 +153,7 @@ impl Plain {
         let mut facts = Facts {
             guid: Guid(number("guid")?),
             volume: false,
+            origin_name: origin_of(props.view()).filter(|_| origin.is_some()),
             origin,
             children: 0,
             mountpoint: PathBuf::new(),
@@ -191,14 +200,21 @@ impl Plain {
         leaf: &str,
         guid: Guid,
     ) -> Result<Option<String>, Fault> {
+        // What has got the guid by a receive is younger.
         let ask = |children: &[String]| {
+            let mut oldest: Option<(u64, String)> = None;
             for child in children {
                 let name = format!("{child}@{leaf}");
-                if self.is(&name, guid)? {
-                    return Ok(Some(name));
+                let Some(props) = self.props(&name)? else { continue };
+                let number = |property| number(props.view(), property);
+                let (Some(found), Some(txg)) = (number("guid"), number("createtxg")) else {
+                    continue;
+                };
+                if found == guid.0 && oldest.as_ref().is_none_or(|(oldest, _)| txg < *oldest) {
+                    oldest = Some((txg, name));
                 }
             }
-            Ok(None)
+            Ok(oldest.map(|(_, name)| name))
         };
         self.at_rest(parent, ask, Option::is_some)
     }
@@ -223,7 +239,7 @@ impl Plain {
     /// The full name of the snapshot that a dataset is a clone of.
     pub(super) fn origin(self, name: &str) -> Result<Option<String>, Fault> {
         let props = self.props(name)?;
-        Ok(props.and_then(|props| origin(props.view())))
+        Ok(props.and_then(|props| origin_of(props.view())))
     }
 
     /// The properties of a dataset with the guid of its origin, which others' commits may move between
@@ -232,7 +248,7 @@ impl Plain {
         let mut tries = MOVES;
         loop {
             let Some(props) = self.props(name)? else { return Ok(None) };
-            let Some(origin) = origin(props.view()) else { return Ok(Some((props, None))) };
+            let Some(origin) = origin_of(props.view()) else { return Ok(Some((props, None))) };
             let guid = self.guid(&origin)?;
             tries -= 1;
             if guid.is_some() || tries == 0 {
@@ -314,7 +330,7 @@ fn if_there<T>(result: Result<T, LibZfsError>) -> Result<Option<T>, Fault> {
 }
 
 /// The name of a clone's origin.
-fn origin(props: NvRef<'_>) -> Option<String> {
+fn origin_of(props: NvRef<'_>) -> Option<String> {
     let origin = props.list("origin").ok()?.os_str("value").ok()?;
     Some(origin.to_string_lossy().into_owned())
 }

@@ -41,6 +41,8 @@ struct Scene {
     zfs: Zfs,
     /// One that is open, and one that is detached.
     ids: Vec<TransactionId>,
+    /// Where the records of these are.
+    genuine: [String; 2],
     /// The properties of the enemy's datasets.
     own: Vec<(&'static str, Own)>,
     _open: Transaction,
@@ -103,7 +105,9 @@ impl Scene {
         }
         let own = |name| (name, memory.pool().datasets[name].own.clone());
         let own = THEIRS.map(own).to_vec();
-        Self { memory, ids: vec![open.id(), detached], zfs: zfs.clone(), own, _open: open }
+        let genuine = [format!("tank/a@{}", open.id().base_leaf()), "tank".to_owned()];
+        let ids = vec![open.id(), detached];
+        Self { memory, ids, genuine, zfs: zfs.clone(), own, _open: open }
     }
 
     /// Everything but what the enemy has put there.
@@ -213,7 +217,9 @@ impl Scene {
         let on_snapshot = (kind == Kind::Update) != (dice.roll(10) == 0);
         if on_snapshot {
             let own = [(name.clone(), value)].into();
-            let made = snapshot(id.base_leaf(), txg, own);
+            // A receive gives a snapshot the guid that the stream says.
+            let guid = if dice.roll(4) == 0 { dice.of(&guids).0 } else { txg };
+            let made = Snapshot { txg, ..snapshot(id.base_leaf(), guid, own) };
             pool.datasets.get_mut(holder).unwrap().snapshots.push(made);
         } else {
             pool.datasets.get_mut(holder).unwrap().own.insert(name.clone(), value);
@@ -263,6 +269,11 @@ fn a_hundred_thousand_forged_records_change_nothing() {
             before == after,
             "{number}, seed {seed}: {forged}\n{recovery:?}\nbefore:\n{before}\nafter:\n{after}"
         );
+        // None of the genuine ones is hidden.
+        for carrier in &scene.genuine {
+            let named = recovery.untouched.iter().filter(|it| it.carrier == *carrier);
+            assert!(named.count() >= 1, "{number}, seed {seed}: {forged}\n{recovery:?}");
+        }
         finished += recovery.finished.len();
         unfinished += recovery.unfinished.len();
         untouched += recovery.untouched.len() - scene.ids.len();

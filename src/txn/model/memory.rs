@@ -6,7 +6,7 @@ use std::os::fd::{AsFd, AsRawFd, OwnedFd, RawFd};
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use crate::engine::{Fault, PropertyValue};
+use crate::engine::{Entry, Fault, PropertyValue};
 use crate::errno::Errno;
 use crate::receipt::Guid;
 
@@ -76,6 +76,10 @@ pub(super) struct Pool {
     /// Those on top are last.
     pub(super) mounts: Vec<Mount>,
     prepared: Vec<Prepared>,
+    /// What the next walk has seen, whatever there is by now.
+    pub(super) seen: Option<Vec<Entry>>,
+    /// What looking at one transaction fails with.
+    pub(super) journal_fails: Option<Errno>,
 }
 
 /// The pool, shared by those who use it.
@@ -117,6 +121,14 @@ impl Pool {
             (dataset, None) => self.datasets.get(dataset).map(|dataset| dataset.guid),
             _ => self.snapshot(name).map(|snapshot| snapshot.guid),
         }
+    }
+
+    /// The oldest snapshot with this guid: those that a receive has made with it are younger.
+    pub(super) fn first_named(&self, guid: u64) -> Option<String> {
+        let all =
+            self.datasets.iter().flat_map(|(name, it)| it.snapshots.iter().map(move |s| (name, s)));
+        let first = all.filter(|(_, s)| s.guid == guid).min_by_key(|(_, s)| s.txg);
+        first.map(|(name, snapshot)| format!("{name}@{}", snapshot.leaf))
     }
 
     pub(super) fn is(&self, name: &str, guid: Guid) -> bool {
@@ -209,11 +221,13 @@ impl Pool {
         let guid = self.guid(name).ok_or(Errno::NOENT)?;
         let (dataset, leaf) = split(name);
         if leaf.is_some() {
-            if self.datasets.values().any(|clone| clone.origin == Some(guid)) {
+            // What has got the guid of another one by a receive has no clones.
+            let is_first = self.first_named(guid).as_deref() == Some(name);
+            if is_first && self.datasets.values().any(|clone| clone.origin == Some(guid)) {
                 return Err(Errno::EXIST);
             }
             let dataset = self.datasets.get_mut(dataset).ok_or(Errno::NOENT)?;
-            dataset.snapshots.retain(|snapshot| snapshot.guid != guid);
+            dataset.snapshots.retain(|snapshot| Some(snapshot.leaf.as_str()) != leaf);
             return Ok(());
         }
         if self.busy(guid) || !self.datasets[name].snapshots.is_empty() {

@@ -14,6 +14,7 @@ mod operation;
 mod programs;
 mod reference;
 mod verbs;
+mod walked;
 mod world;
 
 use std::ops::Range;

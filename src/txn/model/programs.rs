@@ -78,7 +78,7 @@ fn swap_origins(pool: &mut Pool, clone: &str, head: &str, base: &Snapshot) -> Re
 
 /// journal.lua.
 pub(super) fn journal(pool: &Pool, scope: Scope<'_>) -> Result<Vec<Entry>, Fault> {
-    let Scope { target, above } = scope;
+    let Scope { target, above, id } = scope;
     let mut found = Vec::new();
     above.iter().for_each(|name| records(pool, name.as_str(), false, &mut found));
     let parent = target.parent().ok_or(Errno::INVAL)?;
@@ -90,6 +90,7 @@ pub(super) fn journal(pool: &Pool, scope: Scope<'_>) -> Result<Vec<Entry>, Fault
             records(pool, child, true, &mut found);
         }
     }
+    found.retain(|entry| id.is_none_or(|id| entry.belongs_to(id)));
     Ok(found)
 }
 

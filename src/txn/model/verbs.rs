@@ -30,11 +30,17 @@ impl Engine for Memory {
     }
 
     fn journal(&self, scope: Scope<'_>) -> Result<Vec<Entry>, Fault> {
-        programs::journal(&self.pool(), scope)
+        let pool = self.pool();
+        match pool.journal_fails.filter(|_| scope.id.is_some()) {
+            Some(errno) => Err(errno.into()),
+            None => programs::journal(&pool, scope),
+        }
     }
 
     fn walk(&self, below: &DatasetName) -> Result<Walk, Fault> {
-        Ok(programs::walk(&self.pool(), below))
+        let mut pool = self.pool();
+        let seen = pool.seen.take().map(|entries| Walk { entries, unread: Vec::new() });
+        Ok(seen.unwrap_or_else(|| programs::walk(&pool, below)))
     }
 
     fn facts(&self, name: &str) -> Result<Option<Facts>, Fault> {
@@ -47,6 +53,7 @@ impl Engine for Memory {
             guid: Guid(guid),
             volume: false,
             origin: head.origin.filter(|_| of_head).map(Guid),
+            origin_name: head.origin.filter(|_| of_head).and_then(|guid| pool.first_named(guid)),
             children: if of_head { pool.children(name).count() as u64 } else { 0 },
             mountpoint: if of_head { pool.mountpoint(name).into() } else { PathBuf::new() },
         }))
@@ -109,8 +116,9 @@ impl Engine for Memory {
         guid: Guid,
     ) -> Result<Option<String>, Fault> {
         let pool = self.pool();
-        let mut names = pool.children(parent.as_str()).map(|child| format!("{child}@{leaf}"));
-        Ok(names.find(|name| pool.is(name, guid)))
+        let names = pool.children(parent.as_str()).map(|child| format!("{child}@{leaf}"));
+        let found = names.filter(|name| pool.is(name, guid));
+        Ok(found.min_by_key(|name| pool.snapshot(name).map(|snapshot| snapshot.txg)))
     }
 
     fn newcomers(&self, _: &SnapshotName, _: &SnapshotName) -> Result<Vec<FileId>, Fault> {
