@@ -62,6 +62,17 @@ mod on_zfs {
     }
 
     #[test]
+    fn a_handle_keeps_no_error_of_an_earlier_call() {
+        let (libzfs, pool) = start();
+        assert_eq!(libzfs.props(&pool.dataset("missing")).unwrap_err().errno, Errno::NOENT);
+        // All that are idle, and one more.
+        let handles: Vec<Handle> = (0..=KEPT).map(|_| Handle::take().unwrap()).collect();
+        assert!(handles.iter().all(|handle| !handle.has_failed()));
+        drop(handles);
+        pool.cleanup();
+    }
+
+    #[test]
     fn properties_of_datasets_and_snapshots_are_cleared_but_for_the_mountpoint() {
         let (libzfs, pool) = start();
         let (a, snapshot) = (pool.dataset("a"), pool.dataset("a@s"));
