@@ -307,5 +307,6 @@ fn unbuilt(call: &'static str, dataset: &str, error: &NvError) -> LibZfsError {
 }
 
 mod questions;
+pub(crate) use questions::Child;
 #[cfg(test)]
 mod tests;

@@ -42,7 +42,9 @@ mod on_zfs {
             names.sort();
             names
         };
-        let children = sorted(libzfs.children(&a).unwrap());
+        let children = libzfs.children(&a).unwrap();
+        assert!(children.iter().all(|child| child.opens));
+        let children = sorted(children.into_iter().map(|child| child.name).collect());
         assert_eq!(children, [pool.dataset("a/b"), pool.dataset("a/v")]);
         assert!(libzfs.children(&pool.dataset("a/v")).unwrap().is_empty());
         pool.zfs(&["snapshot", &snapshot]);

@@ -7,11 +7,17 @@ use std::path::PathBuf;
 use super::{MOVES, Plain};
 use crate::engine::{Entry, Facts, Fault, Scope, Walk};
 use crate::errno::Errno;
-use crate::ffi::libzfs::LibZfsError;
+use crate::ffi::libzfs::{Child, LibZfsError};
 use crate::ffi::nvlist::{NvList, NvRef, Value};
-use crate::kernel::{OWN_PROPERTIES, check_name, number};
+use crate::kernel::{OWN_PROPERTIES, check_name, not_opened, number};
 use crate::name::DatasetName;
 use crate::receipt::Guid;
+
+/// The children of a dataset by guid.
+type Places = BTreeMap<u64, (String, Option<String>)>;
+
+/// Children that could not be asked about.
+type Unread = Vec<(String, Fault)>;
 
 impl Plain {
     pub(in crate::kernel) fn journal(self, scope: Scope<'_>) -> Result<Vec<Entry>, Fault> {
@@ -22,70 +28,84 @@ impl Plain {
             for dataset in above {
                 self.records_on(dataset.as_str(), &mut found)?;
             }
-            let rests = children
-                .iter()
-                .filter_map(|name| Some((name, name.strip_prefix(target.as_str())?)));
-            let ours = rests.filter(|(_, rest)| {
-                rest.is_empty() || rest.starts_with("-txn-") || rest.starts_with("-old-")
-            });
-            for (child, _) in ours {
+            for child in children.iter().filter(|name| is_named_after(name, target)) {
                 self.records_of(child, &mut found)?;
             }
             Ok(found)
         };
-        self.at_rest(parent.as_str(), ask, |_| false)
+        let (found, unread) = self.at_rest(parent.as_str(), ask, |_| false)?;
+        match unread.into_iter().find(|(name, _)| is_named_after(name, target)) {
+            Some((_, fault)) => Err(fault),
+            None => Ok(found),
+        }
     }
 
     pub(in crate::kernel) fn walk(self, below: &DatasetName) -> Result<Walk, Fault> {
         let mut walk = Walk::default();
-        self.records_of(below.as_str(), &mut walk.entries)?;
+        if let Err(fault) = self.records_of(below.as_str(), &mut walk.entries) {
+            // One that is there but can't be told hides nothing below.
+            if self.libzfs.children(below.as_str()).is_err() {
+                return Err(fault);
+            }
+            walk.unread.push((below.to_string(), fault));
+        }
         self.walk_below(below.as_str(), &mut walk);
         Ok(walk)
     }
 
     /// Asks about the children of a dataset while no commit moves names or snapshots, because what is
-    /// moved may be seen in neither place; again, if somebody who keeps no lock has done so.
+    /// moved may be seen in neither place; again, if somebody who keeps no lock has done so. Returns also which
+    /// children could not be asked about.
     fn at_rest<T>(
         self,
         parent: &str,
         ask: impl Fn(&[String]) -> Result<T, Fault>,
         is_sure: impl Fn(&T) -> bool,
-    ) -> Result<T, Fault> {
+    ) -> Result<(T, Unread), Fault> {
         let _lock = match self.lock(parent) {
             // Who may make no lock can't commit either, and gets an answer all the same.
             Err(Fault { errno: Errno::PERM | Errno::ACCES | Errno::ROFS, .. }) => None,
             lock => lock?,
         };
-        let mut before = self.places(parent)?;
+        let (mut before, mut unread) = self.places(parent)?;
         for _ in 0..MOVES {
             let names: Vec<String> = before.values().map(|(name, _)| name.clone()).collect();
             let answer = ask(&names)?;
             if is_sure(&answer) {
-                return Ok(answer);
+                return Ok((answer, unread));
             }
-            let after = self.places(parent)?;
+            let (after, unread_after) = self.places(parent)?;
             // A promote changes the origin of two, at least one of which was there before.
             let stays = |(guid, place)| after.get(guid).is_none_or(|now| now == place);
             if before.iter().all(stays) {
-                return Ok(answer);
+                return Ok((answer, unread));
             }
-            before = after;
+            (before, unread) = (after, unread_after);
         }
         let detail = Some(format!("what is below {parent} is renamed all the time"));
         Err(Fault { errno: Errno::BUSY, detail })
     }
 
-    /// The children of a dataset by guid: their names, and the snapshots that they are clones of.
-    fn places(self, parent: &str) -> Result<BTreeMap<u64, (String, Option<String>)>, Fault> {
-        let mut places = BTreeMap::new();
+    /// The children of a dataset by guid: their names, and the snapshots that they are clones of. One that can't
+    /// be asked about hides no other.
+    fn places(self, parent: &str) -> Result<(Places, Unread), Fault> {
+        let (mut places, mut unread) = (Places::new(), Unread::new());
         let children = if_there(self.libzfs.children(parent))?.unwrap_or_default();
-        for child in children.into_iter().filter(|name| is_sound(name)) {
-            let Some(props) = self.props(&child)? else { continue };
+        for Child { name, opens } in children.into_iter().filter(|child| is_sound(&child.name)) {
+            let props = if opens { self.props(&name) } else { Err(not_opened()) };
+            let props = match props {
+                Ok(Some(props)) => props,
+                Ok(None) => continue,
+                Err(fault) => {
+                    unread.push((name, fault));
+                    continue;
+                }
+            };
             let Some(guid) = number(props.view(), "guid") else { continue };
             let origin = origin(props.view());
-            places.insert(guid, (child, origin));
+            places.insert(guid, (name, origin));
         }
-        Ok(places)
+        Ok((places, unread))
     }
 
     fn walk_below(self, dataset: &str, walk: &mut Walk) {
@@ -99,9 +119,10 @@ impl Plain {
             Ok((children.to_vec(), seen))
         };
         match self.at_rest(dataset, ask, |_| false) {
-            Ok((children, seen)) => {
+            Ok(((children, seen), unread)) => {
                 walk.entries.extend(seen.entries);
                 walk.unread.extend(seen.unread);
+                walk.unread.extend(unread);
                 children.iter().for_each(|child| self.walk_below(child, walk));
             }
             Err(fault) => walk.unread.push((dataset.to_owned(), fault)),
@@ -200,7 +221,12 @@ impl Plain {
             }
             Ok(None)
         };
-        self.at_rest(parent, ask, Option::is_some)
+        let (found, unread) = self.at_rest(parent, ask, Option::is_some)?;
+        // What libzfs doesn't open is the clone of nothing that is looked for.
+        match unread.into_iter().find(|(_, fault)| *fault != not_opened()) {
+            Some((_, fault)) if found.is_none() => Err(fault),
+            _ => Ok(found),
+        }
     }
 
     pub(super) fn props(self, name: &str) -> Result<Option<NvList>, Fault> {
@@ -302,6 +328,13 @@ impl Plain {
     pub(super) fn has_origin(self, name: &str, origin: Option<Guid>) -> Result<bool, Fault> {
         Ok(self.props_and_origin(name)?.is_some_and(|(_, found)| found == origin))
     }
+}
+
+/// Whether a dataset is the target of transactions, or bears a name that they give to what is beside it.
+fn is_named_after(name: &str, target: &DatasetName) -> bool {
+    name.strip_prefix(target.as_str()).is_some_and(|rest| {
+        rest.is_empty() || rest.starts_with("-txn-") || rest.starts_with("-old-")
+    })
 }
 
 /// Of a dataset that may have gone meanwhile.
