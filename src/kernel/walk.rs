@@ -7,6 +7,7 @@
 mod on_zfs;
 
 use std::collections::VecDeque;
+use std::ffi::{OsStr, OsString};
 
 use crate::engine::{Entry, Fault, Walk};
 use crate::errno::Errno;
@@ -14,6 +15,7 @@ use crate::ffi::lzc::ProgramMode;
 use crate::ffi::nvlist::{NvList, NvRef, Value};
 use crate::kernel::{Kernel, guid_of, not_opened};
 use crate::name::DatasetName;
+use crate::txn::journal::{Record, Unreadable};
 
 const WALK: &str = include_str!("../program/walk.lua");
 const TYPE: &str = include_str!("../program/type.lua");
@@ -164,6 +166,15 @@ struct Piece {
     children: Vec<String>,
 }
 
+/// What is kept of a property's value: nothing of a long one that is no record. On disk, 8 KB of one letter take up
+/// next to nothing, and a walk keeps all that it finds.
+pub(super) fn kept_of(property: &str, value: &OsStr) -> OsString {
+    let is_long = value.len() > 256;
+    // Nothing at all is damaged, too.
+    let is_damaged = || matches!(Record::decode(property, value), Err(Unreadable::Damaged));
+    if is_long && is_damaged() { OsString::new() } else { value.to_owned() }
+}
+
 /// A list of entries as programs return them.
 pub(super) fn entries(list: NvRef<'_>) -> Result<Vec<Entry>, Fault> {
     let mut entries = Vec::new();
@@ -176,7 +187,7 @@ pub(super) fn entries(list: NvRef<'_>) -> Result<Vec<Entry>, Fault> {
             carrier: carrier.to_string_lossy().into_owned(),
             guid: guid_of(entry.i64("guid")?),
             property: property.to_owned(),
-            value: entry.os_str("value")?.to_owned(),
+            value: kept_of(property, entry.os_str("value")?),
             local: source == carrier,
         });
     }

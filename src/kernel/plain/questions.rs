@@ -9,6 +9,7 @@ use crate::engine::{Entry, Facts, Fault, Scope, Walk};
 use crate::errno::Errno;
 use crate::ffi::libzfs::{Child, LibZfsError};
 use crate::ffi::nvlist::{NvList, NvRef, Value};
+use crate::kernel::walk::kept_of;
 use crate::kernel::{OWN_PROPERTIES, check_name, not_opened, number};
 use crate::name::DatasetName;
 use crate::receipt::Guid;
@@ -131,12 +132,21 @@ impl Plain {
 
     /// Those on a dataset and on its snapshots.
     fn records_of(self, dataset: &str, found: &mut Vec<Entry>) -> Result<(), Fault> {
-        self.records_on(dataset, found)?;
+        let look = |carrier: &str, found: &mut Vec<Entry>| -> Result<(), Fault> {
+            let mut own = Vec::new();
+            self.records_on(carrier, &mut own)?;
+            for mut entry in own {
+                entry.value = kept_of(&entry.property, &entry.value);
+                found.push(entry);
+            }
+            Ok(())
+        };
+        look(dataset, found)?;
         let of_transactions = format!("{dataset}@txn-");
         let snapshots = if_there(self.libzfs.snapshots(dataset))?.unwrap_or_default();
         let mut snapshots =
             snapshots.iter().filter(|name| name.starts_with(&of_transactions) && is_sound(name));
-        snapshots.try_for_each(|snapshot| self.records_on(snapshot, found))
+        snapshots.try_for_each(|snapshot| look(snapshot, found))
     }
 
     pub(super) fn records_on(self, carrier: &str, found: &mut Vec<Entry>) -> Result<(), Fault> {

@@ -188,9 +188,10 @@ fn a_dataset_of_no_type_that_libzfs_opens_is_told_and_hides_no_other() {
     figures(&format!("zfs list of a forged type: {:?}", pool.try_zfs(&["list", &meta])));
     let record = format!("{ours}@txn-1");
     let text = format!(
-        "assert(zfs.sync.snapshot(\"{record}\") == 0)
+        "value = string.rep(\"x\", 8190)
+        assert(zfs.sync.snapshot(\"{record}\") == 0)
         for _, carrier in ipairs({{\"{record}\", \"{meta}\", \"{meta}@txn-1\"}}) do
-            assert(zfs.sync.set_prop(carrier, \"zfs-txn:1\", \"x\") == 0)
+            assert(zfs.sync.set_prop(carrier, \"zfs-txn:1\", value) == 0)
         end"
     );
     run(&programs, &pool, &text);
@@ -200,6 +201,7 @@ fn a_dataset_of_no_type_that_libzfs_opens_is_told_and_hides_no_other() {
         let walk = walk.unwrap();
         let [entry] = &walk.entries[..] else { panic!("{walk:?}") };
         assert_eq!(entry.carrier, record);
+        assert_eq!(entry.value, "", "of a long value that is no record nothing is kept");
         let unread: HashSet<String> = walk.unread.into_iter().map(|(name, _)| name).collect();
         assert_eq!(unread, HashSet::from([meta.clone(), other.clone()]));
     }
