@@ -231,6 +231,13 @@ impl Kernel {
     }
 }
 
+/// Of a dataset that is neither a filesystem nor a volume: libzfs opens none, and to be asked to may end the process
+/// (`make_dataset_handle_common`). A receive takes any type.
+fn not_opened() -> Fault {
+    let detail = Some("neither a filesystem nor a volume".to_owned());
+    Fault { errno: Errno::NOTSUP, detail }
+}
+
 fn is_busy(result: &Result<bool, Fault>) -> bool {
     matches!(result, Err(Fault { errno: Errno::BUSY, .. }))
 }

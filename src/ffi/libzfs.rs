@@ -70,10 +70,19 @@ impl Handle {
     }
 }
 
+impl Handle {
+    /// Whether a call has failed: the library keeps the error, and a later call that fails without a word would
+    /// seem to have failed with it.
+    fn has_failed(&self) -> bool {
+        // SAFETY: the handle is valid, and this thread's.
+        unsafe { c::libzfs_errno(self.0.as_ptr()) != 0 }
+    }
+}
+
 impl Drop for Handle {
     fn drop(&mut self) {
         let mut idle = IDLE.lock().unwrap_or_else(PoisonError::into_inner);
-        if idle.len() < KEPT {
+        if idle.len() < KEPT && !self.has_failed() {
             return idle.push(Idle(self.0));
         }
         drop(idle);
@@ -298,5 +307,6 @@ fn unbuilt(call: &'static str, dataset: &str, error: &NvError) -> LibZfsError {
 }
 
 mod questions;
+pub(crate) use questions::Child;
 #[cfg(test)]
 mod tests;

@@ -37,7 +37,7 @@ zfs_txn_prop_set_list_nomount(zfs_handle_t *zhp, nvlist_t *props)
 static int
 add_name(zfs_handle_t *zhp, void *out)
 {
-	int error = nvlist_add_boolean(out, zfs_get_name(zhp));
+	int error = nvlist_add_uint64(out, zfs_get_name(zhp), zfs_get_type(zhp));
 
 	zfs_close(zhp);
 	return (error);

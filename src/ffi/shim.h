@@ -21,7 +21,12 @@ int zfs_txn_nvpair_strings(nvpair_t *pair, const char *const **out,
 /* The flag that leaves mounts alone is a macro; it and the function came with 2.2. */
 int zfs_txn_prop_set_list_nomount(zfs_handle_t *zhp, nvlist_t *props);
 
-/* Adds the full names of a dataset's children, or of its snapshots, to a list. */
+/*
+ * Adds the full names of a dataset's children, or of its snapshots, to a list,
+ * with their types. A child whose type is neither a filesystem's nor a volume's
+ * has a snapshot's (make_dataset_simple_handle_zc). Returns an error number, or
+ * -1 where it is the library that knows the error.
+ */
 int zfs_txn_list(zfs_handle_t *zhp, int snapshots, nvlist_t *out);
 
 /* The mount point that applies to a filesystem, with the pool's alternate root. */

@@ -7,15 +7,18 @@
 mod on_zfs;
 
 use std::collections::VecDeque;
+use std::ffi::{OsStr, OsString};
 
 use crate::engine::{Entry, Fault, Walk};
 use crate::errno::Errno;
 use crate::ffi::lzc::ProgramMode;
 use crate::ffi::nvlist::{NvList, NvRef, Value};
-use crate::kernel::{Kernel, guid_of};
+use crate::kernel::{Kernel, guid_of, not_opened};
 use crate::name::DatasetName;
+use crate::txn::journal::{Record, Unreadable};
 
 const WALK: &str = include_str!("../program/walk.lua");
+const TYPE: &str = include_str!("../program/type.lua");
 
 /// How much one piece may be.
 #[derive(Clone, Copy)]
@@ -38,73 +41,102 @@ impl Kernel {
     fn walk_in_pieces(&self, below: &DatasetName, limits: Limits) -> Result<Walk, Fault> {
         let mut walk = Walk::default();
         let mut queue = VecDeque::from([below.to_string()]);
-        self.pieces(&mut queue, true, limits, &mut walk);
-        // Where the first can't be read, nothing was.
+        let seen = self.pieces(&mut queue, true, limits, &mut walk);
+        // One that is there but can't be told hides nothing below.
         match walk.unread.first() {
-            Some((name, fault)) if name == below.as_str() => Err(fault.clone()),
+            Some((_, fault)) if seen == 0 => Err(fault.clone()),
             _ => Ok(walk),
         }
     }
 
-    /// Looks at all that is in the queue, and, where it goes `deep`, at all that is below.
-    fn pieces(&self, queue: &mut VecDeque<String>, deep: bool, limits: Limits, walk: &mut Walk) {
+    /// Looks at all that is in the queue, and, where it goes `deep`, at all that is below. Returns how many
+    /// carriers could be looked at, or at least listed.
+    fn pieces(
+        &self,
+        queue: &mut VecDeque<String>,
+        deep: bool,
+        limits: Limits,
+        walk: &mut Walk,
+    ) -> usize {
+        let mut seen: usize = 0;
         // How many are to be looked at one by one, because one of them has made a piece fail.
         let mut alone: usize = 0;
         while let Some(first) = queue.front() {
             let most = if alone > 0 { 1 } else { limits.carriers };
             let carriers: Vec<&str> = queue.iter().take(most).map(String::as_str).collect();
             let count = carriers.len();
-            match self.piece(&carriers, deep, limits) {
+            let failed = match self.piece(&carriers, deep, limits) {
                 Ok(piece) if piece.done > 0 => {
-                    queue.drain(..piece.done.min(count));
+                    let done = piece.done.min(count);
+                    queue.drain(..done);
                     queue.extend(piece.children);
                     walk.entries.extend(piece.found);
-                    alone = alone.saturating_sub(piece.done);
+                    alone = alone.saturating_sub(done);
+                    seen += done;
+                    continue;
                 }
-                Ok(_) if deep => {
-                    let dataset = first.clone();
-                    queue.pop_front();
-                    alone = alone.saturating_sub(1);
-                    match self.name_by_name(&dataset, limits, walk) {
-                        Ok(children) => queue.extend(children),
-                        Err(fault) => walk.unread.push((dataset, fault)),
-                    }
+                Err(_) if count > 1 => {
+                    alone = count;
+                    continue;
                 }
-                Err(_) if count > 1 => alone = count,
-                failed => {
-                    let fault = failed.err().unwrap_or_else(|| Fault {
-                        errno: Errno::TOOBIG,
-                        detail: Some(format!("its records are larger than {} bytes", limits.bytes)),
-                    });
-                    walk.unread.push((first.clone(), fault));
-                    queue.pop_front();
-                    alone = alone.saturating_sub(1);
+                Ok(_) => None,
+                Err(fault) => Some(fault),
+            };
+            let carrier = first.clone();
+            queue.pop_front();
+            alone = alone.saturating_sub(1);
+            if !deep {
+                let fault = failed.unwrap_or_else(|| Fault {
+                    errno: Errno::TOOBIG,
+                    detail: Some(format!("its records are larger than {} bytes", limits.bytes)),
+                });
+                walk.unread.push((carrier, fault));
+                continue;
+            }
+            match (self.name_by_name(&carrier, limits, walk), failed) {
+                (Ok(children), _) => {
+                    queue.extend(children);
+                    seen += 1;
                 }
+                // It has gone meanwhile.
+                (Err(Fault { errno: Errno::NOENT, .. }), None) => seen += 1,
+                (Err(fault), failed) => walk.unread.push((carrier, failed.unwrap_or(fault))),
             }
         }
+        seen
     }
 
-    /// The children of a dataset that is too much for a piece, with the records on it and on its snapshots. The
-    /// kernel gives the names one by one, in the order of their hashes: whatever comes and goes meanwhile, none
-    /// is left out that stays (`dmu_snapshot_list_next`).
+    /// The children of a dataset that is too much for a piece, or makes one fail, with the records on it and on its
+    /// snapshots. The kernel gives the names one by one, in the order of their hashes: whatever comes and goes
+    /// meanwhile, none is left out that stays (`dmu_snapshot_list_next`).
     fn name_by_name(
         &self,
         dataset: &str,
         limits: Limits,
         walk: &mut Walk,
     ) -> Result<Vec<String>, Fault> {
-        let listed = self.libzfs.children(dataset);
-        let listed = listed.and_then(|children| Ok((children, self.libzfs.snapshots(dataset)?)));
-        let (children, snapshots) = match listed {
-            Ok(listed) => listed,
-            Err(error) if error.errno == Errno::NOENT => return Ok(Vec::new()),
-            Err(error) => return Err(error.into()),
-        };
+        if !self.opens(dataset)? {
+            return Err(not_opened());
+        }
+        let children = self.libzfs.children(dataset)?;
+        let snapshots = self.libzfs.snapshots(dataset)?;
         let of_transactions = format!("{dataset}@txn-");
         let snapshots = snapshots.into_iter().filter(|name| name.starts_with(&of_transactions));
         let mut queue = std::iter::once(dataset.to_owned()).chain(snapshots).collect();
         self.pieces(&mut queue, false, limits, walk);
-        Ok(children)
+        Ok(children.into_iter().map(|child| child.name).collect())
+    }
+
+    /// Whether libzfs may be asked about a dataset ([`not_opened`]).
+    fn opens(&self, dataset: &str) -> Result<bool, Fault> {
+        let mut args = NvList::new()?;
+        args.add_str("name", dataset)?;
+        let out = self.program(dataset, TYPE, &args, ProgramMode::NoSync)?;
+        let out = out.list("return")?;
+        if out.is_empty() {
+            return Err(Errno::NOENT.into());
+        }
+        Ok(out.contains("type"))
     }
 
     fn piece(&self, carriers: &[&str], deep: bool, limits: Limits) -> Result<Piece, Fault> {
@@ -134,6 +166,15 @@ struct Piece {
     children: Vec<String>,
 }
 
+/// What is kept of a property's value: nothing of a long one that is no record. On disk, 8 KB of one letter take up
+/// next to nothing, and a walk keeps all that it finds.
+pub(super) fn kept_of(property: &str, value: &OsStr) -> OsString {
+    let is_long = value.len() > 256;
+    // Nothing at all is damaged, too.
+    let is_damaged = || matches!(Record::decode(property, value), Err(Unreadable::Damaged));
+    if is_long && is_damaged() { OsString::new() } else { value.to_owned() }
+}
+
 /// A list of entries as programs return them.
 pub(super) fn entries(list: NvRef<'_>) -> Result<Vec<Entry>, Fault> {
     let mut entries = Vec::new();
@@ -146,7 +187,7 @@ pub(super) fn entries(list: NvRef<'_>) -> Result<Vec<Entry>, Fault> {
             carrier: carrier.to_string_lossy().into_owned(),
             guid: guid_of(entry.i64("guid")?),
             property: property.to_owned(),
-            value: entry.os_str("value")?.to_owned(),
+            value: kept_of(property, entry.os_str("value")?),
             local: source == carrier,
         });
     }

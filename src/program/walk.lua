@@ -1,8 +1,8 @@
 -- One piece of a walk through a pool: this crate's own user properties (see journal.lua) on some carriers; of
 -- datasets among them also those on their snapshots named "txn-...", and the names of their children. What
 -- there is no room for is left to another piece: of a carrier all is told, or nothing.
--- Arguments: carriers (a list), deep (false: nothing but the carriers themselves), names (how many snapshots and
--- children to go through at the most), bytes (how much to return).
+-- Arguments: carriers (a list), deep (false: nothing but the carriers themselves), names (how many properties,
+-- snapshots and children to go through at the most), bytes (how much to return).
 -- Returns done (how many of the carriers), found and children.
 args = ...
 names = args["names"]
@@ -10,9 +10,14 @@ bytes = args["bytes"]
 found = {}
 children = {}
 
--- These say whether there was room.
-function add(carrier)
+-- These say whether there was room. The properties of the first carrier are gone through however many they are:
+-- no piece would have fewer.
+function add(carrier, is_first)
     for property, value, source in zfs.list.user_properties(carrier) do
+        names = names - 1
+        if names < 0 and not is_first then
+            return false
+        end
         if string.sub(property, 1, 8) == "zfs-txn:" and (source == carrier or source == "$recvd") then
             -- And what a list needs beside them.
             bytes = bytes - #carrier - #property - #value - 1024
@@ -28,8 +33,12 @@ function add(carrier)
     return true
 end
 
-function look(dataset)
-    if not add(dataset) then
+function look(dataset, is_first)
+    -- Of a type that a receive has taken from a forged stream: libzfs ends the process that asks about it.
+    if args["deep"] and not zfs.get_prop(dataset, "type") then
+        error("neither a filesystem nor a volume")
+    end
+    if not add(dataset, is_first) then
         return false
     end
     -- A name of 255 bytes leaves no room for that of a snapshot or child: asked for them, the kernel panics
@@ -40,7 +49,7 @@ function look(dataset)
     first = #dataset + 2
     for snapshot in zfs.list.snapshots(dataset) do
         names = names - 1
-        if names < 0 or string.sub(snapshot, first, first + 3) == "txn-" and not add(snapshot) then
+        if names < 0 or string.sub(snapshot, first, first + 3) == "txn-" and not add(snapshot, false) then
             return false
         end
     end
@@ -57,7 +66,7 @@ end
 for number, carrier in ipairs(args["carriers"]) do
     last_found = #found
     last_child = #children
-    if zfs.exists(carrier) and not look(carrier) then
+    if zfs.exists(carrier) and not look(carrier, number == 1) then
         for extra = #found, last_found + 1, -1 do
             found[extra] = nil
         end

@@ -7,22 +7,34 @@ use std::path::PathBuf;
 use std::ptr::NonNull;
 
 use super::super::bindings as c;
-use super::super::nvlist::{NvList, NvRef};
+use super::super::nvlist::{NvList, NvRef, Value};
 use super::super::signals::Blocked;
 use super::{ANY, HEAD, Handle, LibZfs, LibZfsError, error_of, failed, unbuilt};
 use crate::errno::Errno;
 use crate::ffi::{c_string, last_errno};
 
+/// A dataset directly below another one.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Child {
+    /// Its full name.
+    pub(crate) name: String,
+    /// Whether it is a filesystem or a volume. libzfs opens no other, and to be asked to may end the process
+    /// (`make_dataset_handle_common`): a receive takes any type.
+    pub(crate) opens: bool,
+}
+
 impl LibZfs {
-    /// The full names of the filesystems and volumes directly below a dataset. What of a name is not UTF-8 is
-    /// replaced: nothing is found by such a name.
+    /// The datasets directly below a dataset. What of a name is not UTF-8 is replaced: nothing is found by such a
+    /// name.
     ///
     /// # Errors
     ///
     /// `ENOENT`.
     #[doc(alias = "zfs_iter_filesystems_v2")]
-    pub(crate) fn children(&self, name: &str) -> Result<Vec<String>, LibZfsError> {
-        self.list("zfs_iter_filesystems_v2", name, 0)
+    pub(crate) fn children(&self, name: &str) -> Result<Vec<Child>, LibZfsError> {
+        let opens = |kind| u64::from(HEAD) & kind != 0;
+        let children = self.list("zfs_iter_filesystems_v2", name, 0)?;
+        Ok(children.into_iter().map(|(name, kind)| Child { name, opens: opens(kind) }).collect())
     }
 
     /// The full names of a dataset's snapshots, in no order; as for [`children`](Self::children).
@@ -32,7 +44,8 @@ impl LibZfs {
     /// `ENOENT`.
     #[doc(alias = "zfs_iter_snapshots")]
     pub(crate) fn snapshots(&self, name: &str) -> Result<Vec<String>, LibZfsError> {
-        self.list("zfs_iter_snapshots", name, 1)
+        let snapshots = self.list("zfs_iter_snapshots", name, 1)?;
+        Ok(snapshots.into_iter().map(|(name, _)| name).collect())
     }
 
     fn list(
@@ -40,20 +53,25 @@ impl LibZfs {
         call: &'static str,
         name: &str,
         snapshots: i32,
-    ) -> Result<Vec<String>, LibZfsError> {
+    ) -> Result<Vec<(String, u64)>, LibZfsError> {
         let unbuilt = |error| unbuilt(call, name, &error);
         let list = NvList::new().map_err(unbuilt)?;
         let dataset = self.dataset(name, HEAD)?;
         // SAFETY: takes an open dataset and a list, to which it adds; the handles that it opens for
         // that belong to the same library, and are closed when it returns.
         let error = unsafe { c::zfs_txn_list(dataset.raw.as_ptr(), snapshots, list.as_ptr()) };
-        if error != 0 {
-            return Err(dataset.error(call));
+        match error {
+            0 => {}
+            1.. => return Err(failed(call, name, Errno::from_raw(error))),
+            _ => return Err(dataset.error(call)),
         }
-        list.iter()
-            .map(|pair| pair.map(|(name, _)| name.to_string_lossy().into_owned()))
-            .collect::<Result<_, _>>()
-            .map_err(unbuilt)
+        let mut found = Vec::new();
+        for pair in list.iter() {
+            if let (name, Value::U64(kind)) = pair.map_err(unbuilt)? {
+                found.push((name.to_string_lossy().into_owned(), kind));
+            }
+        }
+        Ok(found)
     }
 
     /// How many bytes were written to a filesystem or volume since a snapshot, given by its full name:

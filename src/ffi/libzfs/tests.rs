@@ -42,7 +42,9 @@ mod on_zfs {
             names.sort();
             names
         };
-        let children = sorted(libzfs.children(&a).unwrap());
+        let children = libzfs.children(&a).unwrap();
+        assert!(children.iter().all(|child| child.opens));
+        let children = sorted(children.into_iter().map(|child| child.name).collect());
         assert_eq!(children, [pool.dataset("a/b"), pool.dataset("a/v")]);
         assert!(libzfs.children(&pool.dataset("a/v")).unwrap().is_empty());
         pool.zfs(&["snapshot", &snapshot]);
@@ -58,6 +60,17 @@ mod on_zfs {
         let missing = pool.dataset("missing");
         assert_eq!(libzfs.children(&missing).unwrap_err().errno, Errno::NOENT);
         assert_eq!(libzfs.written(&a, &pool.dataset("a@u")).unwrap_err().errno, Errno::NOENT);
+        pool.cleanup();
+    }
+
+    #[test]
+    fn a_handle_keeps_no_error_of_an_earlier_call() {
+        let (libzfs, pool) = start();
+        assert_eq!(libzfs.props(&pool.dataset("missing")).unwrap_err().errno, Errno::NOENT);
+        // All that are idle, and one more.
+        let handles: Vec<Handle> = (0..=KEPT).map(|_| Handle::take().unwrap()).collect();
+        assert!(handles.iter().all(|handle| !handle.has_failed()));
+        drop(handles);
         pool.cleanup();
     }
 

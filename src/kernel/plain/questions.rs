@@ -7,11 +7,18 @@ use std::path::PathBuf;
 use super::{MOVES, Plain};
 use crate::engine::{Entry, Facts, Fault, Scope, Walk};
 use crate::errno::Errno;
-use crate::ffi::libzfs::LibZfsError;
+use crate::ffi::libzfs::{Child, LibZfsError};
 use crate::ffi::nvlist::{NvList, NvRef, Value};
-use crate::kernel::{OWN_PROPERTIES, check_name, number};
-use crate::name::DatasetName;
+use crate::kernel::walk::kept_of;
+use crate::kernel::{OWN_PROPERTIES, check_name, not_opened, number};
+use crate::name::{DatasetName, MAX_NAME_LEN};
 use crate::receipt::Guid;
+
+/// The children of a dataset by guid.
+type Places = BTreeMap<u64, (String, Option<String>)>;
+
+/// Children that could not be asked about.
+type Unread = Vec<(String, Fault)>;
 
 impl Plain {
     pub(in crate::kernel) fn journal(self, scope: Scope<'_>) -> Result<Vec<Entry>, Fault> {
@@ -22,78 +29,89 @@ impl Plain {
             for dataset in above {
                 self.records_on(dataset.as_str(), &mut found)?;
             }
-            let rests = children
-                .iter()
-                .filter_map(|name| Some((name, name.strip_prefix(target.as_str())?)));
-            let ours = rests.filter(|(_, rest)| {
-                rest.is_empty() || rest.starts_with("-txn-") || rest.starts_with("-old-")
-            });
-            for (child, _) in ours {
+            for child in children.iter().filter(|name| is_named_after(name, target)) {
                 let Some(id) = id else {
                     self.records_of(child, &mut found)?;
                     continue;
                 };
                 self.records_on(child, &mut found)?;
-                for leaf in [id.base_leaf(), id.look_leaf()] {
-                    self.records_on(&format!("{child}@{leaf}"), &mut found)?;
+                let leaves = [id.base_leaf(), id.look_leaf()];
+                for name in leaves.iter().filter_map(|leaf| snapshot_name(child, leaf)) {
+                    self.records_on(&name, &mut found)?;
                 }
             }
             found.retain(|entry| id.is_none_or(|id| entry.belongs_to(id)));
             Ok(found)
         };
-        self.at_rest(parent.as_str(), ask, |_| false)
+        let (found, unread) = self.at_rest(parent.as_str(), ask)?;
+        match unread.into_iter().find(|(name, _)| is_named_after(name, target)) {
+            Some((_, fault)) => Err(fault),
+            None => Ok(found),
+        }
     }
 
     pub(in crate::kernel) fn walk(self, below: &DatasetName) -> Result<Walk, Fault> {
         let mut walk = Walk::default();
-        self.records_of(below.as_str(), &mut walk.entries)?;
+        if let Err(fault) = self.records_of(below.as_str(), &mut walk.entries) {
+            // One that is there but can't be told hides nothing below.
+            if self.libzfs.children(below.as_str()).is_err() {
+                return Err(fault);
+            }
+            walk.unread.push((below.to_string(), fault));
+        }
         self.walk_below(below.as_str(), &mut walk);
         Ok(walk)
     }
 
     /// Asks about the children of a dataset while no commit moves names or snapshots, because what is
-    /// moved may be seen in neither place; again, if somebody who keeps no lock has done so.
+    /// moved may be seen in neither place; again, if somebody who keeps no lock has done so. Returns also which
+    /// children could not be asked about.
     fn at_rest<T>(
         self,
         parent: &str,
         ask: impl Fn(&[String]) -> Result<T, Fault>,
-        is_sure: impl Fn(&T) -> bool,
-    ) -> Result<T, Fault> {
+    ) -> Result<(T, Unread), Fault> {
         let _lock = match self.lock(parent) {
             // Who may make no lock can't commit either, and gets an answer all the same.
             Err(Fault { errno: Errno::PERM | Errno::ACCES | Errno::ROFS, .. }) => None,
             lock => lock?,
         };
-        let mut before = self.places(parent)?;
+        let (mut before, mut unread) = self.places(parent)?;
         for _ in 0..MOVES {
             let names: Vec<String> = before.values().map(|(name, _)| name.clone()).collect();
             let answer = ask(&names)?;
-            if is_sure(&answer) {
-                return Ok(answer);
-            }
-            let after = self.places(parent)?;
+            let (after, unread_after) = self.places(parent)?;
             // A promote changes the origin of two, at least one of which was there before.
             let stays = |(guid, place)| after.get(guid).is_none_or(|now| now == place);
             if before.iter().all(stays) {
-                return Ok(answer);
+                return Ok((answer, unread));
             }
-            before = after;
+            (before, unread) = (after, unread_after);
         }
         let detail = Some(format!("what is below {parent} is renamed all the time"));
         Err(Fault { errno: Errno::BUSY, detail })
     }
 
-    /// The children of a dataset by guid: their names, and the snapshots that they are clones of.
-    fn places(self, parent: &str) -> Result<BTreeMap<u64, (String, Option<String>)>, Fault> {
-        let mut places = BTreeMap::new();
+    /// The children of a dataset by guid: their names, and the snapshots that they are clones of. One that can't
+    /// be asked about hides no other.
+    fn places(self, parent: &str) -> Result<(Places, Unread), Fault> {
+        let (mut places, mut unread) = (Places::new(), Unread::new());
         let children = if_there(self.libzfs.children(parent))?.unwrap_or_default();
-        for child in children.into_iter().filter(|name| is_sound(name)) {
-            let Some(props) = self.props(&child)? else { continue };
+        for Child { name, opens } in children.into_iter().filter(|child| is_sound(&child.name)) {
+            let props = if opens { self.props(&name) } else { Err(not_opened()) };
+            let props = match props {
+                Ok(Some(props)) => props,
+                Ok(None) => continue,
+                Err(fault) => {
+                    unread.push((name, fault));
+                    continue;
+                }
+            };
             let Some(guid) = number(props.view(), "guid") else { continue };
             let origin = origin_of(props.view());
-            places.insert(guid, (child, origin));
+            places.insert(guid, (name, origin));
         }
-        Ok(places)
+        Ok((places, unread))
     }
 
     fn walk_below(self, dataset: &str, walk: &mut Walk) {
@@ -106,10 +124,11 @@ impl Plain {
             }
             Ok((children.to_vec(), seen))
         };
-        match self.at_rest(dataset, ask, |_| false) {
-            Ok((children, seen)) => {
+        match self.at_rest(dataset, ask) {
+            Ok(((children, seen), unread)) => {
                 walk.entries.extend(seen.entries);
                 walk.unread.extend(seen.unread);
+                walk.unread.extend(unread);
                 children.iter().for_each(|child| self.walk_below(child, walk));
             }
             Err(fault) => walk.unread.push((dataset.to_owned(), fault)),
@@ -118,12 +137,21 @@ impl Plain {
 
     /// Those on a dataset and on its snapshots.
     fn records_of(self, dataset: &str, found: &mut Vec<Entry>) -> Result<(), Fault> {
-        self.records_on(dataset, found)?;
+        let look = |carrier: &str, found: &mut Vec<Entry>| -> Result<(), Fault> {
+            let mut own = Vec::new();
+            self.records_on(carrier, &mut own)?;
+            for mut entry in own {
+                entry.value = kept_of(&entry.property, &entry.value);
+                found.push(entry);
+            }
+            Ok(())
+        };
+        look(dataset, found)?;
         let of_transactions = format!("{dataset}@txn-");
         let snapshots = if_there(self.libzfs.snapshots(dataset))?.unwrap_or_default();
         let mut snapshots =
             snapshots.iter().filter(|name| name.starts_with(&of_transactions) && is_sound(name));
-        snapshots.try_for_each(|snapshot| self.records_on(snapshot, found))
+        snapshots.try_for_each(|snapshot| look(snapshot, found))
     }
 
     pub(super) fn records_on(self, carrier: &str, found: &mut Vec<Entry>) -> Result<(), Fault> {
@@ -203,8 +231,7 @@ impl Plain {
         // What has got the guid by a receive is younger.
         let ask = |children: &[String]| {
             let mut oldest: Option<(u64, String)> = None;
-            for child in children {
-                let name = format!("{child}@{leaf}");
+            for name in children.iter().filter_map(|child| snapshot_name(child, leaf)) {
                 let Some(props) = self.props(&name)? else { continue };
                 let number = |property| number(props.view(), property);
                 let (Some(found), Some(txg)) = (number("guid"), number("createtxg")) else {
@@ -216,7 +243,12 @@ impl Plain {
             }
             Ok(oldest.map(|(_, name)| name))
         };
-        self.at_rest(parent, ask, Option::is_some)
+        let (found, unread) = self.at_rest(parent, ask)?;
+        // What libzfs doesn't open is the clone of nothing that is looked for.
+        match unread.into_iter().find(|(_, fault)| *fault != not_opened()) {
+            Some((_, fault)) if found.is_none() => Err(fault),
+            _ => Ok(found),
+        }
     }
 
     pub(super) fn props(self, name: &str) -> Result<Option<NvList>, Fault> {
@@ -320,6 +352,13 @@ impl Plain {
     }
 }
 
+/// Whether a dataset is the target of transactions, or bears a name that they give to what is beside it.
+fn is_named_after(name: &str, target: &DatasetName) -> bool {
+    name.strip_prefix(target.as_str()).is_some_and(|rest| {
+        rest.is_empty() || rest.starts_with("-txn-") || rest.starts_with("-old-")
+    })
+}
+
 /// Of a dataset that may have gone meanwhile.
 fn if_there<T>(result: Result<T, LibZfsError>) -> Result<Option<T>, Fault> {
     match result {
@@ -327,6 +366,11 @@ fn if_there<T>(result: Result<T, LibZfsError>) -> Result<Option<T>, Fault> {
         Err(error) if error.errno == Errno::NOENT => Ok(None),
         Err(error) => Err(error.into()),
     }
+}
+
+/// The name of a dataset's snapshot, unless it would be longer than there can be one.
+fn snapshot_name(dataset: &str, leaf: &str) -> Option<String> {
+    Some(format!("{dataset}@{leaf}")).filter(|name| name.len() <= MAX_NAME_LEN)
 }
 
 /// The name of a clone's origin.

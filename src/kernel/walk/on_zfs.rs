@@ -1,19 +1,21 @@
 //! Walks on real ZFS, with channel programs and without.
 
 use std::collections::HashSet;
+use std::os::fd::AsFd;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::Instant;
 
 use super::{LIMITS, Limits};
-use crate::engine::Engine;
+use crate::engine::{Engine, Scope};
 use crate::errno::Errno;
 use crate::ffi::lzc::{DatasetKind, Lzc, ProgramMode};
 use crate::ffi::nvlist::NvList;
 use crate::kernel::Kernel;
 use crate::name::DatasetName;
 use crate::recovery::Condition;
+use crate::stream::sample;
 use crate::test_pool::{TestPool, figures};
 use crate::zfs::Zfs;
 
@@ -80,10 +82,18 @@ fn a_flood_of_records_hides_no_other() {
     for name in [&below, &last] {
         assert!(recovery.untouched.iter().any(|found| found.carrier == *name), "{name}");
     }
-    let [unread] = &recovery.unread[..] else { panic!("{:?}", recovery.unread) };
-    assert_eq!((&unread.subject, unread.errno), (&fat, Errno::TOOBIG));
+    let is_unread = |recovery: &crate::recovery::Recovery, name: &str| {
+        let [unread] = &recovery.unread[..] else { panic!("{:?}", recovery.unread) };
+        assert_eq!((unread.subject.as_str(), unread.errno), (name, Errno::TOOBIG));
+    };
+    is_unread(&recovery, &fat);
     let error = zfs.pending(&all).unwrap_err().to_string();
     assert!(error.contains(&format!("look at {fat}")), "{error}");
+    // Where the walk begins, it hides no more.
+    let recovery = zfs.recover(&fat.parse().unwrap()).unwrap();
+    is_unread(&recovery, &fat);
+    let [found] = &recovery.untouched[..] else { panic!("{:?}", recovery.untouched) };
+    assert_eq!(found.carrier, below);
     pool.cleanup();
 }
 
@@ -119,6 +129,92 @@ fn a_dataset_of_more_names_than_a_piece_has_is_gone_through_name_by_name() {
         [(100, 5, 4 << 20), (3, 1_000, 4 << 20), (3, 13, 4_000), (1, 1, 2_000)]
     {
         assert_eq!(sorted(Limits { carriers, names, bytes }), whole, "{carriers} {names} {bytes}");
+    }
+    pool.cleanup();
+}
+
+/// Inherited properties cost a program as much as its own.
+#[test]
+fn a_piece_is_bounded_by_properties() {
+    let pool = TestPool::new();
+    let kernel = Kernel::open().unwrap();
+    let above = pool.dataset("a");
+    create(std::slice::from_ref(&above));
+    let below: Vec<String> = (0..5).map(|n| format!("{above}/c{n}")).collect();
+    create(&below);
+    let text = format!(
+        "for n = 1, 20 do
+            assert(zfs.sync.set_prop(\"{above}\", string.format(\"any:%d\", n), \"x\") == 0)
+        end
+        assert(zfs.sync.set_prop(\"{0}\", \"zfs-txn:1\", \"x\") == 0)",
+        below[4]
+    );
+    run(&kernel, &pool, &text);
+    let carriers: Vec<&str> = below.iter().map(String::as_str).collect();
+    for (names, done) in [(5, 1), (20, 1), (40, 2), (61, 3), (1_000, 5)] {
+        let limits = Limits { names, ..LIMITS };
+        assert_eq!(kernel.piece(&carriers, true, limits).unwrap().done, done, "{names}");
+        let walk = kernel.walk_in_pieces(&pool.name().parse().unwrap(), limits).unwrap();
+        let [entry] = &walk.entries[..] else { panic!("{:?}", walk.entries) };
+        assert_eq!((&entry.carrier, &walk.unread), (&below[4], &vec![]));
+    }
+    pool.cleanup();
+}
+
+/// Receives an empty dataset of any type: the kernel compares it with the number of types.
+fn receive(pool: &TestPool, name: &str, kind: u64) {
+    const MAGIC: u64 = 0x2_f5ba_cbac;
+    let begin = sample::record(0, &[(8, MAGIC, 8), (16, 1, 8), (32, kind, 4), (40, 9, 8)], &[]);
+    let path = pool.directory().join("stream");
+    std::fs::write(&path, sample::sealed(&[begin, sample::end()])).unwrap();
+    let stream = std::fs::File::open(path).unwrap();
+    let lzc = Lzc::open().unwrap();
+    lzc.receive(&format!("{name}@txn-1"), None, false, false, stream.as_fd()).unwrap();
+}
+
+/// Whoever may receive can have datasets of any type, and libzfs ends the process that opens one
+/// (`make_dataset_handle_common`).
+#[test]
+fn a_dataset_of_no_type_that_libzfs_opens_is_told_and_hides_no_other() {
+    const META: u64 = 1;
+    const OTHER: u64 = 4;
+    let pool = TestPool::new();
+    let (programs, plain) = (Kernel::open().unwrap(), Kernel::open_plain().unwrap());
+    let [parent, meta, other, ours] = ["p", "p/a", "p/b", "p/c"].map(|name| pool.dataset(name));
+    create(std::slice::from_ref(&parent));
+    create(std::slice::from_ref(&ours));
+    receive(&pool, &meta, META);
+    receive(&pool, &other, OTHER);
+    figures(&format!("zfs list of a forged type: {:?}", pool.try_zfs(&["list", &meta])));
+    let record = format!("{ours}@txn-1");
+    let text = format!(
+        "value = string.rep(\"x\", 8190)
+        assert(zfs.sync.snapshot(\"{record}\") == 0)
+        for _, carrier in ipairs({{\"{record}\", \"{meta}\", \"{meta}@txn-1\"}}) do
+            assert(zfs.sync.set_prop(carrier, \"zfs-txn:1\", value) == 0)
+        end"
+    );
+    run(&programs, &pool, &text);
+    let all: DatasetName = pool.name().parse().unwrap();
+    let small = Limits { carriers: 1, names: 1, bytes: LIMITS.bytes };
+    for walk in [programs.walk(&all), programs.walk_in_pieces(&all, small), plain.walk(&all)] {
+        let walk = walk.unwrap();
+        let [entry] = &walk.entries[..] else { panic!("{walk:?}") };
+        assert_eq!(entry.carrier, record);
+        assert_eq!(entry.value, "", "of a long value that is no record nothing is kept");
+        let unread: HashSet<String> = walk.unread.into_iter().map(|(name, _)| name).collect();
+        assert_eq!(unread, HashSet::from([meta.clone(), other.clone()]));
+    }
+    let journal = |target: &str| {
+        let target: DatasetName = target.parse().unwrap();
+        plain.journal(Scope { target: &target, above: &[], id: None })
+    };
+    assert_eq!(journal(&ours).unwrap().len(), 1);
+    assert_eq!(journal(&meta).unwrap_err().errno, Errno::NOTSUP);
+    let lzc = Lzc::open().unwrap();
+    for name in [&meta, &other] {
+        lzc.destroy_snaps(&[&format!("{name}@txn-1")], false).unwrap();
+        lzc.destroy(name).unwrap();
     }
     pool.cleanup();
 }
@@ -177,11 +273,17 @@ fn a_walk_finds_what_stays_while_others_come_and_go() {
                 })
             })
             .collect();
+        // Of so few names that each parent is gone through name by name.
+        let small = Limits { carriers: 3, names: 4, bytes: LIMITS.bytes };
         let walks = || {
-            for kernel in [&programs, &plain] {
+            for (kernel, limits) in [(&programs, None), (&programs, Some(small)), (&plain, None)] {
                 renames.store(kernel.runs_programs(&all).unwrap(), Ordering::Relaxed);
                 for _ in 0..10 {
-                    let walk = kernel.walk(&all).map_err(|fault| format!("{fault:?}"))?;
+                    let walk = match limits {
+                        Some(limits) => kernel.walk_in_pieces(&all, limits),
+                        None => kernel.walk(&all),
+                    };
+                    let walk = walk.map_err(|fault| format!("{fault:?}"))?;
                     if !walk.unread.is_empty() {
                         return Err(format!("{:?}", walk.unread));
                     }
@@ -197,7 +299,7 @@ fn a_walk_finds_what_stays_while_others_come_and_go() {
         let walked = walks();
         done.store(true, Ordering::Relaxed);
         let rounds: Vec<i32> = churns.into_iter().map(|churn| churn.join().unwrap()).collect();
-        figures(&format!("walk: 20 times, while {rounds:?} datasets were made and destroyed"));
+        figures(&format!("walk: 30 times, while {rounds:?} datasets were made and destroyed"));
         walked.unwrap();
     });
     pool.cleanup();
