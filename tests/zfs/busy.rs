@@ -3,6 +3,7 @@
 use std::fs::{self, File};
 use std::os::unix::ffi::OsStrExt;
 use std::process::{Child, Command, Stdio};
+use std::sync::{PoisonError, RwLock, RwLockReadGuard};
 use std::time::{Duration, Instant};
 
 use zfs_txn::{CommitError, Strategy};
@@ -11,16 +12,28 @@ use crate::support::{Scene, run};
 use crate::test_pool::figures;
 use crate::volumes::device_of;
 
+/// Held by tests that need processes to be named, and as a whole by one in which that gets stuck.
+pub static NAMES_PROCESSES: RwLock<()> = RwLock::new(());
+
 /// Processes that end when the test does.
-#[derive(Default)]
-struct Processes(Vec<Child>);
+struct Processes {
+    children: Vec<Child>,
+    _named: RwLockReadGuard<'static, ()>,
+}
+
+impl Default for Processes {
+    fn default() -> Self {
+        let named = NAMES_PROCESSES.read().unwrap_or_else(PoisonError::into_inner);
+        Self { children: Vec::new(), _named: named }
+    }
+}
 
 impl Processes {
     /// Starts one and returns its number, when it is what it is to become: `sleep`, or what was started.
     fn start(&mut self, command: &mut Command, comm: &[u8]) -> u32 {
         let child = run(command.stdin(Stdio::null()));
         let pid = child.id();
-        self.0.push(child);
+        self.children.push(child);
         let comm = [comm, b"\n"].concat();
         let is_there = || fs::read(format!("/proc/{pid}/comm")).unwrap() == comm;
         let there = (0..500).any(|_| {
@@ -38,7 +51,7 @@ impl Processes {
 
 impl Drop for Processes {
     fn drop(&mut self) {
-        for child in &mut self.0 {
+        for child in &mut self.children {
             let _ = child.kill();
             let _ = child.wait();
         }

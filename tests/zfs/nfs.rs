@@ -6,15 +6,18 @@
 use std::cell::RefCell;
 use std::collections::BTreeSet;
 use std::fs::{self, File};
-use std::io::{Read, Seek, SeekFrom};
+use std::io::{BufRead, BufReader, Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::process::{Command, Stdio};
+use std::sync::PoisonError;
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
 use zfs_txn::{DatasetName, Receipt, Strategy};
 
-use crate::support::Scene;
+use crate::busy::NAMES_PROCESSES;
+use crate::support::{Scene, again};
+use crate::test_mapping::Mapping;
 
 /// `NFSEXP_INSECURE_PORT`, `NFSEXP_NOSUBTREECHECK`; root stays root.
 const FLAGS: u32 = 0x402;
@@ -269,6 +272,7 @@ fn what_clients_see_of_a_commit() {
     assert_eq!(client.view(), View::of(["old"; 3], ["old", "old", "old", "new"]));
     drop(client);
     what_a_client_sees_that_remembers(&mut server);
+    one_that_is_stuck_keeps_no_error_waiting(&mut server);
     server.end();
 }
 
@@ -294,4 +298,56 @@ fn what_a_client_sees_that_remembers(server: &mut Server) {
     assert_eq!(now, (Ok("new".to_owned()), changed(&path)));
     sleep((REMEMBERED + Duration::from_secs(1)).saturating_sub(begun.elapsed()));
     assert_eq!(client.view(), View::of(["new", ESTALE, "old"], ["new", "new", "old", "new"]));
+}
+
+const STUCK: &str = "ZFS_TXN_STUCK";
+
+/// Maps a file of a server that doesn't answer by then: the process holds the lock of its mappings while it asks
+/// (`nfs_file_mmap`), and nobody can read what it has mapped.
+#[test]
+fn maps_a_file_when_it_is_told_to() {
+    let Some(path) = std::env::var_os(STUCK) else { return };
+    let file = File::open(path).unwrap();
+    let waits = std::thread::spawn(move || {
+        println!("ready");
+        std::io::stdin().read_line(&mut String::new()).unwrap();
+        // Nothing is asked before.
+        let _ = Mapping::part(&file, 3, false);
+    });
+    let _ = waits.join();
+}
+
+fn one_that_is_stuck_keeps_no_error_waiting(server: &mut Server) {
+    let _alone = NAMES_PROCESSES.write().unwrap_or_else(PoisonError::into_inner);
+    let (target, (path, seen)) = server.export("stuck", By::FileSystem);
+    // So that the client gets no delegation, and has to ask.
+    let _writer = File::options().write(true).open(path.join("stays")).unwrap();
+    let name = "nfs::maps_a_file_when_it_is_told_to";
+    let mut child = again(name, STUCK, seen.join("stays").to_str().unwrap())
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
+    assert!(lines.any(|line| line.unwrap().ends_with("ready")));
+    let transaction = server.scene.begin(&target);
+    let file = File::open(transaction.path().join("file")).unwrap();
+    // From now on the server doesn't answer.
+    shell("busybox ip link set lo down");
+    child.stdin.take().unwrap().write_all(b"\n").unwrap();
+    sleep(Duration::from_secs(1));
+    let maps = format!("/proc/{}/maps", child.id());
+    let reads = std::thread::spawn(move || fs::read(maps).map(|read| read.len()));
+    let error = transaction.rollback().unwrap_err().to_string();
+    let is_stuck = !reads.is_finished();
+    shell("busybox ip link set lo up");
+    child.kill().unwrap();
+    child.wait().unwrap();
+    let _ = reads.join().unwrap();
+    drop(file);
+    assert!(is_stuck, "{error}");
+    // Who was found until then is named.
+    assert!(error.contains(&format!("used by process {} ", std::process::id())), "{error}");
+    assert!(error.contains("whom it took too long to find"), "{error}");
+    assert!(server.scene.zfs.sweep(&target).unwrap().unfinished.is_empty());
 }
