@@ -1,8 +1,11 @@
 //! Who keeps a file system or a block device in use, as far as /proc shows that: for error texts.
 //!
 //! Other users choose the names of their processes and files, and how many they have. So what is read is
-//! bounded, in number and time; what is shown is escaped; and nobody's file system is asked for anything, as its
-//! answer may never come.
+//! bounded, in number and time, and what is shown is escaped.
+//!
+//! No bound holds for a single read: /proc/PID/maps waits for a lock of the process, which one that waits for a
+//! server may have, and some links lead to a file system that asks its server. So all that is read of others is
+//! read in a thread that is given up ([`Searches`]). Who can be recognised as slow is passed over all the same.
 
 use std::collections::HashMap;
 use std::ffi::{OsStr, OsString};
@@ -18,16 +21,20 @@ use std::time::{Duration, Instant};
 use rustix::fs::{AtFlags, CWD, FileType, StatxFlags, statx};
 use rustix::process::getpid;
 
-use crate::mount::{on_networks, processes};
+use crate::aside::Searches;
+use crate::mount::{self, MountEntry, on_networks, processes};
+use crate::receipt::ElsewhereMount;
 
+/// How many mounts are named.
+const MOST_MOUNTS: usize = 4;
 /// How many processes are named.
 const MOST_NAMED: usize = 4;
 /// How many uses are named of one process.
 const MOST_USES: usize = 3;
 /// How many descriptors of all processes are looked at.
 const MOST_LINKS: usize = 200_000;
-/// How long that takes at most, but for one process.
-const LONGEST: Duration = Duration::from_secs(1);
+/// How long somebody who waits for an error is kept waiting for the names at most.
+pub(crate) const LONGEST: Duration = Duration::from_secs(1);
 /// How much is read of a process's list of mappings.
 const MOST_MAPS: u64 = 1 << 20;
 
@@ -35,14 +42,31 @@ const MOST_MAPS: u64 = 1 << 20;
 pub(crate) type Number = (u32, u32);
 
 /// What is in use.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct Wanted<'a> {
+#[derive(Debug, Clone)]
+pub(crate) struct Wanted {
     /// The number of a file system, by which each of its files is known, wherever it is mounted or was.
     pub(crate) file_system: Option<Number>,
     /// Block devices.
-    pub(crate) devices: &'a [Number],
+    pub(crate) devices: Vec<Number>,
     /// The descriptor of this process that is only there to ask.
     pub(crate) except: Option<RawFd>,
+}
+
+/// Who uses it.
+#[derive(Debug, Default)]
+pub(crate) struct Users {
+    pub(crate) mounts: Vec<ElsewhereMount>,
+    pub(crate) processes: Vec<Holder>,
+    /// There may be others.
+    pub(crate) more: bool,
+    /// The search came to its end.
+    pub(crate) ended: bool,
+}
+
+enum Found {
+    Mount(ElsewhereMount),
+    Process(Holder),
+    More,
 }
 
 /// A process, and how it uses what is in use.
@@ -64,35 +88,68 @@ impl fmt::Display for Holder {
     }
 }
 
-/// The first processes that use it, in the order of their numbers, and whether there may be more. A thread with a
-/// directory or descriptors of its own is not found.
-pub(crate) fn holders(wanted: Wanted<'_>) -> (Vec<Holder>, bool) {
-    let mut search =
-        Search { wanted, until: Instant::now() + LONGEST, links: 0, networks: HashMap::new() };
-    let mut found = Vec::new();
-    for pid in processes().unwrap_or_default() {
-        if found.len() == MOST_NAMED || search.is_over() {
-            return (found, true);
+/// Who uses it, as far as that is found until then: the first of these mounts, in whichever mount namespace, and
+/// the first processes, in the order of their numbers. A thread with a directory or descriptors of its own is not
+/// found.
+pub(crate) fn users(
+    wanted: Wanted,
+    is_it: impl Fn(&MountEntry) -> bool + Send + 'static,
+    until: Instant,
+) -> Users {
+    static SEARCHES: Searches = Searches::new();
+    let search = move |found: &mut dyn FnMut(Found)| {
+        // Thousands of mount namespaces leave time for the processes.
+        let half = Instant::now() + until.saturating_duration_since(Instant::now()) / 2;
+        let (mounts, mut more) = mount::some(MOST_MOUNTS, half, is_it);
+        mounts.into_iter().for_each(|mount| found(Found::Mount(mount)));
+        more |= processes_using(wanted, until, |holder| found(Found::Process(holder)));
+        if more {
+            found(Found::More);
+        }
+    };
+    let (all, ended) = SEARCHES.run(until, search);
+    let mut users = Users { more: !ended, ended, ..Users::default() };
+    for found in all {
+        match found {
+            Found::Mount(mount) => users.mounts.push(mount),
+            Found::Process(holder) => users.processes.push(holder),
+            Found::More => users.more = true,
+        }
+    }
+    users
+}
+
+/// Finds the processes; says whether there may be more.
+fn processes_using(wanted: Wanted, until: Instant, mut found: impl FnMut(Holder)) -> bool {
+    let mut search = Search { wanted, until, links: 0, networks: HashMap::new() };
+    let mut named = 0;
+    let is_known = search.wanted.file_system.is_some() || !search.wanted.devices.is_empty();
+    let all = is_known.then(|| processes().unwrap_or_default());
+    for pid in all.unwrap_or_default() {
+        if named == MOST_NAMED || search.is_over() {
+            return true;
         }
         let uses = search.uses_of(pid);
         if !uses.is_empty() {
             let comm = fs::read(format!("/proc/{pid}/comm")).unwrap_or_default();
             let name = OsStr::from_bytes(comm.strip_suffix(b"\n").unwrap_or(&comm)).to_owned();
-            found.push(Holder { pid, name, uses });
+            found(Holder { pid, name, uses });
+            named += 1;
         }
     }
-    (found, false)
+    false
 }
 
-struct Search<'a> {
-    wanted: Wanted<'a>,
+struct Search {
+    wanted: Wanted,
     until: Instant,
     links: usize,
-    /// By mount namespace, where its network file systems are mounted.
-    networks: HashMap<PathBuf, Rc<[PathBuf]>>,
+    /// By mount namespace and root, as a process sees no mounts but those below its root, where network file
+    /// systems are mounted.
+    networks: HashMap<(PathBuf, PathBuf), Rc<[PathBuf]>>,
 }
 
-impl Search<'_> {
+impl Search {
     fn is_over(&self) -> bool {
         self.links > MOST_LINKS || Instant::now() > self.until
     }
@@ -119,20 +176,25 @@ impl Search<'_> {
                 uses.extend(self.leads_there(&entry.path(), &networks).map(|path| ("open", path)));
             }
         }
-        if uses.is_empty() {
+        // Of a mapped device only the number of the file system is told that its node is in.
+        if uses.is_empty() && self.wanted.file_system.is_some() {
             uses.extend(self.mapped(&process).map(|path| ("mapped", path)));
         }
         uses
     }
 
-    /// Where network file systems are mounted in the mount namespace of a process.
+    /// Where those network file systems are mounted that a process can see, as links lead there.
     fn networks_of(&mut self, process: &Path) -> Option<Rc<[PathBuf]>> {
         let namespace = fs::read_link(process.join("ns/mnt")).ok()?;
-        if let Some(known) = self.networks.get(&namespace) {
+        let root = fs::read_link(process.join("root")).ok()?;
+        let seen_by = (namespace, root);
+        if let Some(known) = self.networks.get(&seen_by) {
             return Some(Rc::clone(known));
         }
-        let found: Rc<[PathBuf]> = on_networks(process).ok()?.into();
-        self.networks.insert(namespace, Rc::clone(&found));
+        let found = on_networks(process).ok()?;
+        // Its mount table begins at its root.
+        let found: Rc<[PathBuf]> = found.iter().map(|path| below(&seen_by.1, path)).collect();
+        self.networks.insert(seen_by, Rc::clone(&found));
         Some(found)
     }
 
@@ -165,6 +227,11 @@ impl Search<'_> {
             (Some(number) == self.wanted.file_system).then_some(path)
         })
     }
+}
+
+/// Where an absolute path leads for a process with that root.
+fn below(root: &Path, path: &Path) -> PathBuf {
+    root.join(path.strip_prefix("/").unwrap_or(path))
 }
 
 /// The file system and the path of a line of `/proc/PID/maps` (proc_pid_maps(5)).
@@ -206,6 +273,15 @@ mod tests {
     }
 
     #[test]
+    fn the_mounts_of_a_process_are_below_its_root() {
+        for (root, path, leads_to) in
+            [("/", "/net", "/net"), ("/jail", "/net", "/jail/net"), ("/jail", "/", "/jail")]
+        {
+            assert_eq!(below(Path::new(root), Path::new(path)), Path::new(leads_to));
+        }
+    }
+
+    #[test]
     fn names_are_escaped() {
         let name = OsStr::from_bytes(b"x\n\x1b[2J\xff").to_owned();
         let uses = vec![("open", PathBuf::from("/a\nb")), ("root", PathBuf::from("/"))];
@@ -218,19 +294,21 @@ mod tests {
         let file = memfd_create("asks", MemfdFlags::CLOEXEC).unwrap();
         let wanted = Wanted {
             file_system: Some(number(fstat(&file).unwrap().st_dev)),
-            devices: &[],
+            devices: Vec::new(),
             except: None,
         };
         let pid = std::process::id();
-        let search = |wanted| {
+        let search = |wanted: &Wanted| {
+            let wanted = wanted.clone();
             let until = Instant::now() + LONGEST;
             Search { wanted, until, links: 0, networks: HashMap::new() }.uses_of(pid)
         };
         let has = |uses: &[(&str, PathBuf)]| {
             uses.iter().any(|(_, path)| path.starts_with("/memfd:asks (deleted)"))
         };
-        assert!(has(&search(wanted)));
-        assert!(!has(&search(Wanted { except: Some(file.as_raw_fd()), ..wanted })));
-        assert!(search(Wanted { file_system: Some((u32::MAX, 0)), ..wanted }).is_empty());
+        assert!(has(&search(&wanted)));
+        let not_this = Wanted { except: Some(file.as_raw_fd()), ..wanted.clone() };
+        assert!(!has(&search(&not_this)));
+        assert!(search(&Wanted { file_system: Some((u32::MAX, 0)), ..wanted }).is_empty());
     }
 }

@@ -16,6 +16,7 @@ use std::fmt;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
+use std::time::Instant;
 
 use rustix::fs::syncfs;
 use rustix::mount::MountAttrFlags;
@@ -30,6 +31,7 @@ use crate::errno::Errno;
 use crate::ffi::libzfs::{LibZfs, LibZfsError};
 use crate::ffi::lzc::{DatasetKind, Lzc, LzcError, ProgramLimits, ProgramMode};
 use crate::ffi::nvlist::{DataType, NvError, NvList, NvRef, Value};
+use crate::holders::LONGEST;
 use crate::mount;
 use crate::name::{DatasetName, SnapshotName};
 use crate::ownership::Ids;
@@ -43,7 +45,7 @@ use crate::txn::journal::Fence;
 use crate::txn::plan::GATE_OF_PLAIN_CALLS;
 use crate::volume;
 
-use busy::{unmount_automounts, who_holds};
+use busy::{in_the_way, unmount_automounts, who_holds};
 use pages::{let_go_of_pages, stale_names};
 use plain::Plain;
 
@@ -523,7 +525,7 @@ impl Engine for Kernel {
     }
 
     fn holders(&self, name: &str) -> Result<Option<String>, Fault> {
-        who_holds(self.libzfs, name)
+        who_holds(self.libzfs, name, Instant::now() + LONGEST)
     }
 
     fn is_seen_by_first(&self, dataset: &DatasetName) -> Result<bool, Fault> {
@@ -944,21 +946,6 @@ fn check_name(name: &str) -> Result<(), Fault> {
     }
     let detail = format!("{name} is not a name that ZFS allows: nothing can be done about it");
     Err(Fault { errno: Errno::ILSEQ, detail: Some(detail) })
-}
-
-/// What keeps snapshots from being destroyed, and what to do about it.
-fn in_the_way(libzfs: LibZfs, error: LzcError) -> Fault {
-    let Some((_, errno)) = error.per_name.first().cloned() else { return error.into() };
-    let why = |(name, errno): &(String, Errno)| match *errno {
-        Errno::BUSY => match who_holds(libzfs, name) {
-            Ok(Some(holders)) => format!("{name} is {holders}"),
-            _ => format!("{name} is held, sent or in use"),
-        },
-        Errno::EXIST => format!("{name} has a clone: `zfs get clones {name}`"),
-        errno => format!("{name}: {errno}"),
-    };
-    let detail = error.per_name.iter().map(why).collect::<Vec<_>>().join("; ");
-    Fault { errno, detail: Some(detail) }
 }
 
 fn not_the_one(name: &str, guid: Guid) -> Fault {

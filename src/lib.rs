@@ -37,16 +37,19 @@
 //!
 //! # What it doesn't
 //! - It starts no process, and installs no signal handler. It starts no thread either, but during a
-//!   commit in place, and when what others have written to a target is looked at: those have ended
-//!   when the call returns.
+//!   commit in place, when what others have written to a target is looked at, and to find out who keeps
+//!   something busy: those have ended when the call returns, but for one of the last kind that another
+//!   process may keep waiting.
 //! - It doesn't merge: of two transactions on one target one wins.
 //! - It doesn't promote datasets with children, volumes, or targets that are their own encryption
 //!   root: those can be changed in place.
 //!
 //! # Async callers
 //! All calls block, some for several transaction groups. Run them where blocking is allowed, for
-//! example in tokio's `spawn_blocking`; a [`Transaction`] may move between threads.
+//! example in tokio's `spawn_blocking`; a [`Transaction`] may move between threads. All of them must have
+//! one table of descriptors: none that has called `unshare(CLONE_FILES)` may make calls of this crate.
 
+mod aside;
 mod compare;
 mod engine;
 mod errno;

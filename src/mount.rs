@@ -28,7 +28,7 @@ mod swap;
 mod table;
 
 pub(crate) use automounts::{mounted_snapshots, unmount_automounts};
-pub(crate) use elsewhere::{everywhere, is_seen_by_first, on_networks, processes, with_device};
+pub(crate) use elsewhere::{everywhere, is_seen_by_first, on_networks, processes, some};
 pub(crate) use filesystem::{Contexts, Shared, contexts, has_contexts};
 pub(crate) use inside::displaced;
 pub(crate) use point::{under_name, unmountable};
@@ -37,7 +37,7 @@ pub(crate) use private::{
     take_away_private, unfit,
 };
 pub(crate) use swap::{prepare, put, topmost};
-pub(crate) use table::{below, mounted_on, on_top, places, table};
+pub(crate) use table::{MountEntry, below, mounted_on, on_top, places, table};
 
 /// A new mount of `dataset` that is attached nowhere.
 ///

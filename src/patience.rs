@@ -20,17 +20,24 @@ thread_local! {
 #[derive(Debug)]
 pub(crate) struct Budget {
     before: Option<Duration>,
+    whole: Duration,
 }
 
 impl Budget {
+    /// What is left of a budget that is there already is the most that it can be; what is used of this one is
+    /// used of that one.
     pub(crate) fn of(whole: Duration) -> Self {
-        Self { before: LEFT.replace(Some(whole)) }
+        let before = LEFT.get();
+        let whole = before.map_or(whole, |left| left.min(whole));
+        LEFT.set(Some(whole));
+        Self { before, whole }
     }
 }
 
 impl Drop for Budget {
     fn drop(&mut self) {
-        LEFT.set(self.before);
+        let used = self.whole.saturating_sub(LEFT.get().unwrap_or_default());
+        LEFT.set(self.before.map(|before| before.saturating_sub(used)));
     }
 }
 
@@ -68,6 +75,20 @@ mod tests {
         assert_eq!(calls[1..], [1; 4]);
         let took = begun.elapsed();
         assert!(took >= Duration::from_millis(300) && took < Duration::from_secs(2), "{took:?}");
+        assert_eq!(LEFT.get(), None);
+    }
+
+    #[test]
+    fn a_budget_within_another_comes_out_of_it() {
+        let ms = Duration::from_millis;
+        let outer = Budget::of(ms(300));
+        for (whole, left) in [(ms(100), 200..=200), (ms(900), 0..=0)] {
+            let inner = Budget::of(whole);
+            patiently(|| (), |()| true);
+            drop(inner);
+            assert!(left.contains(&LEFT.get().unwrap().as_millis()), "{:?}", LEFT.get());
+        }
+        drop(outer);
         assert_eq!(LEFT.get(), None);
     }
 

@@ -1,4 +1,4 @@
-//! Calls that no signal interrupts.
+//! Calls that no signal interrupts, but the C library's own.
 //!
 //! A signal to the calling thread ends some calls with `EINTR`, half-way: those that are channel programs within
 //! the kernel (`dsl_destroy_snapshots_nvl`), and those that list (`zfs_ioc_snapshot_list_next`).
@@ -18,8 +18,9 @@ unsafe extern "C" {
 /// `SIG_SETMASK`.
 const SET: c_int = 2;
 
-/// Every signal is blocked on this thread as long as the value lives; those that come meanwhile are delivered
-/// afterwards. It stays on the thread that has made it.
+/// Every signal but the C library's own (glibc's for `setuid` in all threads, and for `pthread_cancel`) is blocked
+/// on this thread as long as the value lives; those that come meanwhile are delivered afterwards. The value stays
+/// on the thread that has made it.
 pub(crate) struct Blocked {
     before: Option<Signals>,
     _of_this_thread: PhantomData<*mut ()>,
@@ -45,7 +46,7 @@ impl Drop for Blocked {
     }
 }
 
-/// Makes a call with every signal blocked.
+/// Makes a call with signals blocked.
 pub(crate) fn uninterrupted<T>(call: impl FnOnce() -> T) -> T {
     let _blocked = Blocked::new();
     call()

@@ -1,6 +1,7 @@
 //! Snapshots that are in use: what ZFS has mounted by itself is unmounted, and the rest is named.
 
 use std::os::fd::AsRawFd;
+use std::time::Instant;
 
 use rustix::fs::{fstat, major, minor};
 use rustix::process::getpid;
@@ -9,15 +10,18 @@ use super::{Kernel, number};
 use crate::engine::{Engine, Fault, Promotion};
 use crate::errno::Errno;
 use crate::ffi::libzfs::LibZfs;
-use crate::ffi::lzc::ProgramMode;
+use crate::ffi::lzc::{LzcError, ProgramMode};
 use crate::ffi::nvlist::{NvError, NvList, Value};
-use crate::holders::{Wanted, holders};
+use crate::holders::{LONGEST, Users, Wanted, users};
 use crate::mount;
+use crate::patience::Budget;
 use crate::receipt::ElsewhereMount;
 use crate::volume;
 
-/// How many mounts are named.
-const MOST_MOUNTS: usize = 4;
+/// Of how many snapshots it is looked for who uses them.
+const MOST_EXPLAINED: usize = 4;
+/// How many more are named.
+const MOST_LISTED: usize = 100;
 
 const BUSY_SNAPSHOTS: &str = include_str!("../program/busy_snapshots.lua");
 
@@ -33,8 +37,12 @@ fn base_of(promotion: Promotion<'_>) -> String {
     format!("{}@txn-{id}", promotion.head.name)
 }
 
-/// Who uses a dataset or snapshot: mounts, processes, holds.
-pub(super) fn who_holds(libzfs: LibZfs, name: &str) -> Result<Option<String>, Fault> {
+/// Who uses a dataset or snapshot: mounts, processes, holds. Nobody is waited for longer than until then.
+pub(super) fn who_holds(
+    libzfs: LibZfs,
+    name: &str,
+    until: Instant,
+) -> Result<Option<String>, Fault> {
     let props = libzfs.props(name)?;
     let mut said = Vec::new();
     if number(props.view(), "userrefs").unwrap_or(0) > 0 {
@@ -42,36 +50,72 @@ pub(super) fn who_holds(libzfs: LibZfs, name: &str) -> Result<Option<String>, Fa
             "held (`zfs holds {name}` says by which tag, and `zfs release` ends that)"
         ));
     }
-    let (mounts, (found, more)) = if props.contains("volsize") {
+    let left = until.saturating_duration_since(Instant::now());
+    let Users { mounts, processes, more, ended } = if left.is_zero() {
+        Users::default()
+    } else if props.contains("volsize") {
         let devices = volume::numbers(name)?;
-        let wanted = Wanted { file_system: None, devices: &devices, except: None };
         said.extend(volume::claims(&devices));
-        (mount::with_device(&devices)?, holders(wanted))
+        let wanted = Wanted { file_system: None, devices: devices.clone(), except: None };
+        users(wanted, move |mount| devices.contains(&mount.device), until)
     } else {
         // Of the same file system as each of its files, also of those whose mount was taken away.
         let context = |name: &str| props.list(name).ok()?.str("value").ok().map(str::to_owned);
         let contexts = if mount::has_contexts() { mount::contexts(context) } else { Vec::new() };
-        let root = mount::root_as_it_is(name, &contexts);
-        let number = root.as_ref().ok().and_then(|root| fstat(root).ok());
-        let number = number.map(|stat| (major(stat.st_dev), minor(stat.st_dev)));
-        let except = root.as_ref().ok().map(AsRawFd::as_raw_fd);
-        let wanted = Wanted { file_system: number, devices: &[], except };
-        let found = number.map(|_| holders(wanted)).unwrap_or_default();
-        (mount::everywhere(name)?, found)
+        let _budget = Budget::of(left);
+        let root = mount::root_as_it_is(name, &contexts).ok();
+        let stat = root.as_ref().and_then(|root| fstat(root).ok());
+        let file_system = stat.map(|stat| (major(stat.st_dev), minor(stat.st_dev)));
+        let except = root.as_ref().map(AsRawFd::as_raw_fd);
+        let wanted = Wanted { file_system, devices: Vec::new(), except };
+        let dataset = name.to_owned();
+        users(wanted, move |mount| mount.is_of(&dataset), until)
     };
     let own = getpid().as_raw_nonzero().get().unsigned_abs();
-    for ElsewhereMount { pid, path } in mounts.iter().take(MOST_MOUNTS) {
+    for ElsewhereMount { pid, path } in &mounts {
         let of = match *pid == own {
             true => String::new(),
             false => format!(" in the mount namespace of process {pid}"),
         };
         said.push(format!("mounted at {path:?}{of}"));
     }
-    said.extend(found.iter().map(|holder| format!("used by {holder}")));
-    if more || mounts.len() > MOST_MOUNTS {
-        said.push("perhaps used by others as well".to_owned());
+    said.extend(processes.iter().map(|holder| format!("used by {holder}")));
+    match (more, ended) {
+        (false, _) => {}
+        (true, true) => said.push("perhaps used by others as well".to_owned()),
+        (true, false) => {
+            said.push("perhaps used by others, whom it took too long to find".to_owned())
+        }
     }
     Ok((!said.is_empty()).then(|| said.join("; ")))
+}
+
+/// What keeps snapshots from being destroyed, or from passing to another dataset, and what to do about it.
+pub(super) fn explain(libzfs: LibZfs, refused: &[(String, Errno)]) -> String {
+    let until = Instant::now() + LONGEST;
+    let why = |(name, errno): &(String, Errno)| match *errno {
+        Errno::BUSY => match who_holds(libzfs, name, until) {
+            Ok(Some(holders)) => format!("{name} is {holders}"),
+            _ => format!("{name} is held, sent, or mounted where this process can't see it"),
+        },
+        Errno::EXIST => format!("{name} has a clone: `zfs get clones {name}`"),
+        errno => format!("{name}: {errno}"),
+    };
+    let (explained, listed) = refused.split_at(refused.len().min(MOST_EXPLAINED));
+    let mut said: Vec<String> = explained.iter().map(why).collect();
+    if !listed.is_empty() {
+        let names = listed.iter().take(MOST_LISTED).map(|(name, _)| name.as_str());
+        let names = names.collect::<Vec<_>>().join(", ");
+        let rest = if listed.len() > MOST_LISTED { ", ..." } else { "" };
+        said.push(format!("and {} more: {names}{rest}", listed.len()));
+    }
+    said.join("; ")
+}
+
+/// Of snapshots that were to be destroyed.
+pub(super) fn in_the_way(libzfs: LibZfs, error: LzcError) -> Fault {
+    let Some((_, errno)) = error.per_name.first() else { return error.into() };
+    Fault { errno: *errno, detail: Some(explain(libzfs, &error.per_name)) }
 }
 
 impl Kernel {
@@ -93,11 +137,8 @@ impl Kernel {
             return fault;
         }
         let snapshots = self.busy_snapshots(promotion).unwrap_or_default();
-        let named = snapshots.iter().map(|name| match who_holds(self.libzfs, name) {
-            Ok(Some(holders)) => format!("{name} is {holders}"),
-            _ => format!("{name} is sent, or mounted where this process can't see it"),
-        });
-        let named = named.collect::<Vec<_>>().join("; ");
+        let busy: Vec<_> = snapshots.into_iter().map(|name| (name, Errno::BUSY)).collect();
+        let named = explain(self.libzfs, &busy);
         Fault { detail: (!named.is_empty()).then_some(named), ..fault }
     }
 

@@ -3,6 +3,7 @@
 use std::collections::HashSet;
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::time::Instant;
 
 use rustix::io::Errno;
 use rustix::process::getpid;
@@ -19,11 +20,36 @@ const MOST_NAMESPACES: usize = 4096;
 /// What this process may not read, or what ends meanwhile, is left out.
 pub(crate) fn everywhere(dataset: &str) -> Result<Vec<ElsewhereMount>, Errno> {
     let mut found = Vec::new();
-    for (pid, table) in tables()? {
-        let mounts = table.into_iter().filter(|mount| mount.is_of(dataset));
-        found.extend(mounts.map(|mount| ElsewhereMount { pid, path: mount.path }));
-    }
+    for_each_table(
+        |_| true,
+        |pid, table| {
+            let mounts = table.into_iter().filter(|mount| mount.is_of(dataset));
+            found.extend(mounts.map(|mount| ElsewhereMount { pid, path: mount.path }));
+            true
+        },
+    )?;
     Ok(found)
+}
+
+/// The first of the mounts that are meant, in any mount namespace that a process is in, as far as they are found
+/// until then; and whether there may be more.
+pub(crate) fn some(
+    most: usize,
+    until: Instant,
+    is_meant: impl Fn(&MountEntry) -> bool,
+) -> (Vec<ElsewhereMount>, bool) {
+    let mut found = Vec::new();
+    let looked = for_each_table(
+        |_| true,
+        |pid, table| {
+            let mounts = table.into_iter().filter(&is_meant);
+            found.extend(mounts.map(|mount| ElsewhereMount { pid, path: mount.path }));
+            found.len() <= most && Instant::now() < until
+        },
+    );
+    let more = found.len() > most || looked != Ok(true);
+    found.truncate(most);
+    (found, more)
 }
 
 /// Whether the first process, and so the system but for namespaces of their own, has `dataset` mounted. Where
@@ -32,26 +58,34 @@ pub(crate) fn is_seen_by_first(dataset: &str) -> bool {
     of_process("1").map_or(true, |table| table.iter().any(|mount| mount.is_of(dataset)))
 }
 
-/// The mount table of each mount namespace that a process is in, and one such process; this one's first.
-fn tables() -> Result<Vec<(u32, Vec<MountEntry>)>, Errno> {
-    tables_of(|_| true)
-}
-
-/// The same of those that a process of this user namespace is in. In one of their own anybody may mount what they
-/// can read, wherever they like.
+/// The mount tables of the mount namespaces that a process of this user namespace is in, and one such process each;
+/// this one's first. In a user namespace of their own anybody may mount what they can read, wherever they like.
 pub(super) fn tables_of_this_user_namespace() -> Result<Vec<(u32, Vec<MountEntry>)>, Errno> {
     let user = |process: &Path| fs::read_link(process.join("ns/user")).ok();
     let own = user(Path::new("/proc/thread-self"));
-    tables_of(|process| own.is_some() && user(process) == own)
+    let mut tables = Vec::new();
+    let is_meant = |process: &Path| own.is_some() && user(process) == own;
+    for_each_table(is_meant, |process, table| {
+        tables.push((process, table));
+        true
+    })?;
+    Ok(tables)
 }
 
-fn tables_of(is_meant: impl Fn(&Path) -> bool) -> Result<Vec<(u32, Vec<MountEntry>)>, Errno> {
+/// Looks at the mount table of each mount namespace that a process is in which is meant, and one such process; this
+/// one's first; as long as `look` likes. Says whether all were looked at.
+fn for_each_table(
+    is_meant: impl Fn(&Path) -> bool,
+    mut look: impl FnMut(u32, Vec<MountEntry>) -> bool,
+) -> Result<bool, Errno> {
     let own = getpid().as_raw_nonzero().get().unsigned_abs();
-    let mut tables = vec![(own, of_process("thread-self")?)];
     let mut seen = HashSet::from([namespace(Path::new("/proc/thread-self"))]);
+    if !look(own, of_process("thread-self")?) {
+        return Ok(false);
+    }
     for process in processes()? {
         if seen.len() > MOST_NAMESPACES {
-            break;
+            return Ok(false);
         }
         let directory = PathBuf::from(format!("/proc/{process}"));
         if !is_meant(&directory) {
@@ -59,10 +93,14 @@ fn tables_of(is_meant: impl Fn(&Path) -> bool) -> Result<Vec<(u32, Vec<MountEntr
         }
         let namespace = namespace(&directory);
         if namespace.is_some() && seen.insert(namespace) {
-            tables.extend(of_process(&process.to_string()).map(|table| (process, table)));
+            if let Ok(table) = of_process(&process.to_string()) {
+                if !look(process, table) {
+                    return Ok(false);
+                }
+            }
         }
     }
-    Ok(tables)
+    Ok(true)
 }
 
 /// What tells a process's mount namespace from others: `mnt:[NUMBER]`.
@@ -70,20 +108,13 @@ fn namespace(process: &Path) -> Option<PathBuf> {
     fs::read_link(process.join("ns/mnt")).ok()
 }
 
-/// Where block devices are mounted in any mount namespace that a process is in, as [`everywhere`].
-pub(crate) fn with_device(devices: &[(u32, u32)]) -> Result<Vec<ElsewhereMount>, Errno> {
-    let mut found = Vec::new();
-    for (pid, table) in tables()? {
-        let mounts = table.into_iter().filter(|mount| devices.contains(&mount.device));
-        found.extend(mounts.map(|mount| ElsewhereMount { pid, path: mount.path }));
-    }
-    Ok(found)
-}
-
 /// Where file systems are mounted, in the mount namespace of a process (its directory of /proc), of which a
 /// server, or a process, may have to be asked.
 pub(crate) fn on_networks(process: &Path) -> Result<Vec<PathBuf>, Errno> {
-    const OTHERS: [&str; 8] = ["9p", "afs", "autofs", "ceph", "cifs", "nfs", "nfs4", "smb3"];
+    const OTHERS: [&str; 16] = [
+        "9p", "afs", "autofs", "beegfs", "ceph", "cifs", "coda", "gfs2", "gpfs", "lustre", "nfs",
+        "nfs4", "ocfs2", "orangefs", "smb3", "virtiofs",
+    ];
     let number = process.file_name().and_then(|name| name.to_str()).unwrap_or_default();
     let asks = |mount: &MountEntry| {
         let fs_type = mount.fs_type.to_string_lossy();

@@ -18,7 +18,7 @@ pub(crate) struct MountEntry {
     pub(super) id: u64,
     pub(super) parent: u64,
     /// The file system's device number, major and minor.
-    pub(super) device: (u32, u32),
+    pub(crate) device: (u32, u32),
     /// What is mounted of the file system: `/` for the whole, else a directory in it.
     pub(super) root: PathBuf,
     pub(super) path: PathBuf,
@@ -76,7 +76,7 @@ impl MountEntry {
     }
 
     /// Whether `dataset` is what is mounted, or a directory in it.
-    pub(super) fn is_of(&self, dataset: &str) -> bool {
+    pub(crate) fn is_of(&self, dataset: &str) -> bool {
         self.fs_type == "zfs" && self.source == dataset
     }
 

@@ -3,23 +3,37 @@
 use std::fs::{self, File};
 use std::os::unix::ffi::OsStrExt;
 use std::process::{Child, Command, Stdio};
-use std::time::Duration;
+use std::sync::{PoisonError, RwLock, RwLockReadGuard};
+use std::time::{Duration, Instant};
 
 use zfs_txn::{CommitError, Strategy};
 
 use crate::support::{Scene, run};
+use crate::test_pool::figures;
 use crate::volumes::device_of;
 
+/// Held by tests that need processes to be named, and as a whole by one in which that gets stuck.
+pub static NAMES_PROCESSES: RwLock<()> = RwLock::new(());
+
 /// Processes that end when the test does.
-#[derive(Default)]
-struct Processes(Vec<Child>);
+struct Processes {
+    children: Vec<Child>,
+    _named: RwLockReadGuard<'static, ()>,
+}
+
+impl Default for Processes {
+    fn default() -> Self {
+        let named = NAMES_PROCESSES.read().unwrap_or_else(PoisonError::into_inner);
+        Self { children: Vec::new(), _named: named }
+    }
+}
 
 impl Processes {
     /// Starts one and returns its number, when it is what it is to become: `sleep`, or what was started.
     fn start(&mut self, command: &mut Command, comm: &[u8]) -> u32 {
         let child = run(command.stdin(Stdio::null()));
         let pid = child.id();
-        self.0.push(child);
+        self.children.push(child);
         let comm = [comm, b"\n"].concat();
         let is_there = || fs::read(format!("/proc/{pid}/comm")).unwrap() == comm;
         let there = (0..500).any(|_| {
@@ -37,7 +51,7 @@ impl Processes {
 
 impl Drop for Processes {
     fn drop(&mut self) {
-        for child in &mut self.0 {
+        for child in &mut self.children {
             let _ = child.kill();
             let _ = child.wait();
         }
@@ -159,5 +173,35 @@ fn where_a_snapshot_is_mounted_and_who_is_in_there_is_named() {
     drop(processes);
     let receipt = transaction.commit().unwrap();
     assert!(receipt.leftovers.is_empty(), "{receipt:?}");
+    scene.end();
+}
+
+/// Who made them may have made any number: not for each of them is it looked for who uses it.
+#[test]
+fn of_many_snapshots_that_are_held_a_few_are_explained_and_the_others_named() {
+    const MANY: usize = 40;
+    let scene = Scene::new();
+    let target = scene.dataset("t", &[]);
+    let transaction = scene.begin(&target);
+    let list = scene.pool.zfs(&["list", "-Ho", "name", "-r", scene.pool.name()]);
+    let workspace = list.lines().find(|name| name.contains("-txn-")).unwrap();
+    let held: Vec<String> = (10..10 + MANY).map(|n| format!("{workspace}@held-{n}")).collect();
+    held.iter().for_each(|name| drop(scene.pool.zfs(&["snapshot", name])));
+    let all = |command: &[&str]| {
+        let names = held.iter().map(String::as_str);
+        scene.pool.zfs(&command.iter().copied().chain(names).collect::<Vec<_>>())
+    };
+    all(&["hold", "backup"]);
+    let begun = Instant::now();
+    let error = transaction.rollback().unwrap_err();
+    let took = begun.elapsed();
+    let of_workspace = error.left.iter().find(|left| left.name == workspace).unwrap();
+    let said = &of_workspace.reason;
+    assert_eq!(said.matches("zfs release").count(), 4, "{took:?}: {said}");
+    assert!(said.contains("and 36 more: "), "{said}");
+    assert!(held.iter().all(|name| said.contains(name)), "{said}");
+    figures(&format!("a rollback with {MANY} snapshots that are held: {took:?}"));
+    all(&["release", "backup"]);
+    assert!(scene.zfs.sweep(&target).unwrap().unfinished.is_empty());
     scene.end();
 }

@@ -6,18 +6,25 @@
 use std::cell::RefCell;
 use std::collections::BTreeSet;
 use std::fs::{self, File};
-use std::io::{Read, Seek, SeekFrom};
+use std::io::{BufRead, BufReader, Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::process::{Command, Stdio};
+use std::sync::PoisonError;
+use std::thread::sleep;
+use std::time::{Duration, Instant};
 
 use zfs_txn::{DatasetName, Receipt, Strategy};
 
-use crate::support::Scene;
+use crate::busy::NAMES_PROCESSES;
+use crate::support::{Scene, again};
+use crate::test_mapping::Mapping;
 
 /// `NFSEXP_INSECURE_PORT`, `NFSEXP_NOSUBTREECHECK`; root stays root.
 const FLAGS: u32 = 0x402;
 /// `NFSEXP_FSID`.
 const FSID: u32 = 0x2000;
+/// As long as clients believe attributes that they were told: by default from 3 to 60 seconds.
+const REMEMBERED: Duration = Duration::from_secs(20);
 /// What the server remembers.
 const CACHES: [&str; 3] = ["nfsd.fh", "nfsd.export", "auth.unix.ip"];
 /// `NFSEXP_CROSSMOUNT`.
@@ -40,8 +47,10 @@ enum By {
 
 struct Server {
     scene: Scene,
-    /// Where the client has mounted the pool's root dataset.
+    /// Where the client has mounted the pool's root dataset, and asks for attributes each time.
     client: PathBuf,
+    /// Where it believes for [`REMEMBERED`] what it knows of attributes and names.
+    remembers: PathBuf,
     exports: Vec<(PathBuf, By)>,
     /// The numbers of file systems that were exported, also of those that are no more.
     known: RefCell<BTreeSet<String>>,
@@ -52,20 +61,25 @@ impl Server {
         shell("modprobe -a nfsd nfsv4; busybox ip link set lo up");
         let scene = Scene::new();
         let client = scene.pool.directory().join("client");
+        let remembers = scene.pool.directory().join("remembers");
         fs::create_dir(&client).unwrap();
+        fs::create_dir(&remembers).unwrap();
         // The third version needs a portmapper. The server waits that long for clients of before.
         shell(
             "[ -e /proc/fs/nfsd/threads ] || mount -t nfsd nfsd /proc/fs/nfsd; cd /proc/fs/nfsd; \
              echo -3 >versions; echo 10 >nfsv4leasetime; echo 10 >nfsv4gracetime; \
              echo tcp 2049 >portlist; echo 2 >threads",
         );
-        let server = Self { scene, client, exports: Vec::new(), known: RefCell::default() };
+        let server =
+            Self { scene, client, remembers, exports: Vec::new(), known: RefCell::default() };
         Self::tell(&server.answers());
-        shell(&format!(
-            "mount -i -t nfs4 -o addr=127.0.0.1,clientaddr=127.0.0.1,vers=4.2,actimeo=0,soft,timeo=50 \
-             127.0.0.1:/ {}",
-            server.client.display()
-        ));
+        for (at, seconds) in [(&server.client, 0), (&server.remembers, REMEMBERED.as_secs())] {
+            shell(&format!(
+                "mount -i -t nfs4 -o addr=127.0.0.1,clientaddr=127.0.0.1,vers=4.2,actimeo={seconds},soft,\
+                 timeo=50 127.0.0.1:/ {}",
+                at.display()
+            ));
+        }
         server
     }
 
@@ -136,7 +150,7 @@ impl Server {
     }
 
     fn end(self) {
-        shell(&format!("umount --lazy {}", self.client.display()));
+        shell(&format!("umount --lazy {} {}", self.client.display(), self.remembers.display()));
         shell("echo 0 >/proc/fs/nfsd/threads");
         for cache in CACHES {
             fs::write(format!("/proc/net/rpc/{cache}/flush"), "2000000000").unwrap();
@@ -257,5 +271,83 @@ fn what_clients_see_of_a_commit() {
     commit(&server, &target, Strategy::InPlace);
     assert_eq!(client.view(), View::of(["old"; 3], ["old", "old", "old", "new"]));
     drop(client);
+    what_a_client_sees_that_remembers(&mut server);
+    one_that_is_stuck_keeps_no_error_waiting(&mut server);
     server.end();
+}
+
+/// By default a client asks anew when a file is opened, and else when what it was told has expired.
+fn what_a_client_sees_that_remembers(server: &mut Server) {
+    let (target, (path, _)) = server.export("remembered", By::FileSystem);
+    let seen = server.remembers.join("remembered");
+    let changed = |at: &Path| fs::metadata(at.join("written")).unwrap().modified().unwrap();
+    let begun = Instant::now();
+    let mut client = Client::new(&(path.clone(), seen.clone()), false);
+    let before = changed(&seen);
+    commit(server, &target, Strategy::InPlace);
+    let (open, stat) = (client.open.each_mut().map(by_descriptor), changed(&seen));
+    let [written, replaced, stays, added] = client.view().1;
+    // Not on a machine that was so slow that it has expired.
+    if begun.elapsed() < REMEMBERED {
+        assert_eq!((open, stat), (["old"; 3].map(|old| Ok(old.to_owned())), before));
+        // Also that a name was not there is remembered.
+        assert_eq!(added, Err(ENOENT.parse().unwrap()));
+    }
+    assert_eq!([written, replaced, stays], ["new", "new", "old"].map(|said| Ok(said.to_owned())));
+    let now = (by_descriptor(&mut client.open[0]), changed(&seen));
+    assert_eq!(now, (Ok("new".to_owned()), changed(&path)));
+    sleep((REMEMBERED + Duration::from_secs(1)).saturating_sub(begun.elapsed()));
+    assert_eq!(client.view(), View::of(["new", ESTALE, "old"], ["new", "new", "old", "new"]));
+}
+
+const STUCK: &str = "ZFS_TXN_STUCK";
+
+/// Maps a file of a server that doesn't answer by then: the process holds the lock of its mappings while it asks
+/// (`nfs_file_mmap`), and nobody can read what it has mapped.
+#[test]
+fn maps_a_file_when_it_is_told_to() {
+    let Some(path) = std::env::var_os(STUCK) else { return };
+    let file = File::open(path).unwrap();
+    let waits = std::thread::spawn(move || {
+        println!("ready");
+        std::io::stdin().read_line(&mut String::new()).unwrap();
+        // Nothing is asked before.
+        let _ = Mapping::part(&file, 3, false);
+    });
+    let _ = waits.join();
+}
+
+fn one_that_is_stuck_keeps_no_error_waiting(server: &mut Server) {
+    let _alone = NAMES_PROCESSES.write().unwrap_or_else(PoisonError::into_inner);
+    let (target, (path, seen)) = server.export("stuck", By::FileSystem);
+    // So that the client gets no delegation, and has to ask.
+    let _writer = File::options().write(true).open(path.join("stays")).unwrap();
+    let name = "nfs::maps_a_file_when_it_is_told_to";
+    let mut child = again(name, STUCK, seen.join("stays").to_str().unwrap())
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
+    assert!(lines.any(|line| line.unwrap().ends_with("ready")));
+    let transaction = server.scene.begin(&target);
+    let file = File::open(transaction.path().join("file")).unwrap();
+    // From now on the server doesn't answer.
+    shell("busybox ip link set lo down");
+    child.stdin.take().unwrap().write_all(b"\n").unwrap();
+    sleep(Duration::from_secs(1));
+    let maps = format!("/proc/{}/maps", child.id());
+    let reads = std::thread::spawn(move || fs::read(maps).map(|read| read.len()));
+    let error = transaction.rollback().unwrap_err().to_string();
+    let is_stuck = !reads.is_finished();
+    shell("busybox ip link set lo up");
+    child.kill().unwrap();
+    child.wait().unwrap();
+    let _ = reads.join().unwrap();
+    drop(file);
+    assert!(is_stuck, "{error}");
+    // Who was found until then is named.
+    assert!(error.contains(&format!("used by process {} ", std::process::id())), "{error}");
+    assert!(error.contains("whom it took too long to find"), "{error}");
+    assert!(server.scene.zfs.sweep(&target).unwrap().unfinished.is_empty());
 }

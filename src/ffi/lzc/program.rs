@@ -40,8 +40,10 @@ impl Lzc {
     /// `args` is what the program sees as `...`: a table of booleans, strings, `i64`, lists of these, and
     /// arrays. A `u64` is refused (`EINVAL`): Lua's numbers are signed, in results as well.
     ///
-    /// All signals are blocked on the calling thread meanwhile: one that arrived would stop the
-    /// program between two instructions, with its earlier effects in place.
+    /// Signals are blocked on the calling thread meanwhile: one that arrived before the program's txg would stop
+    /// the program between two instructions, with its earlier effects in place (`zcp_eval_sig`,
+    /// `zcp_lua_counthook`), and the call would end with `EINTR`. The C library's own ones can't be blocked:
+    /// glibc sends one to each thread when another calls `setuid` or the like.
     ///
     /// # Errors
     ///

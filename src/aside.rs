@@ -1,0 +1,146 @@
+//! A search that may never come back, in a thread of its own that is given up in time.
+
+use std::sync::atomic::{AtomicU8, Ordering};
+use std::sync::mpsc::{RecvTimeoutError, channel};
+use std::thread::{Builder, sleep};
+use std::time::{Duration, Instant};
+
+use crate::ffi::signals::uninterrupted;
+
+const FREE: u8 = 0;
+const RUNNING: u8 = 1;
+const GIVEN_UP: u8 = 2;
+
+/// How often a search that has to wait for another one looks whether that has ended.
+const PAUSE: Duration = Duration::from_millis(5);
+
+/// Searches of which one runs at a time in this process, so that no threads pile up where one is stuck.
+///
+/// No lock, which a child that is forked meanwhile would wait for.
+pub(crate) struct Searches(AtomicU8);
+
+/// Makes room for the next search, also if this one has panicked or was never started.
+struct Turn(&'static Searches);
+
+impl Drop for Turn {
+    fn drop(&mut self) {
+        self.0.0.store(FREE, Ordering::Release);
+    }
+}
+
+impl Searches {
+    pub(crate) const fn new() -> Self {
+        Self(AtomicU8::new(FREE))
+    }
+
+    /// What a search has found until then, and whether it has come to its end.
+    ///
+    /// A search that has not is left to itself: its thread ends with the search, or with the process. It must
+    /// own no descriptor that keeps anything busy, and hold no lock. As long as it is there, no other is
+    /// started.
+    pub(crate) fn run<T: Send + 'static>(
+        &'static self,
+        until: Instant,
+        search: impl FnOnce(&mut dyn FnMut(T)) + Send + 'static,
+    ) -> (Vec<T>, bool) {
+        let mut all = Vec::new();
+        let Some(turn) = self.turn(until) else { return (all, false) };
+        let (found, finds) = channel();
+        let searches = move || {
+            uninterrupted(|| search(&mut |it| drop(found.send(it))));
+            // Whoever sees the end may search again at once.
+            drop(turn);
+            drop(found);
+        };
+        if Builder::new().spawn(searches).is_err() {
+            return (all, false);
+        }
+        loop {
+            match finds.recv_timeout(until.saturating_duration_since(Instant::now())) {
+                Ok(it) => all.push(it),
+                Err(RecvTimeoutError::Disconnected) => return (all, true),
+                Err(RecvTimeoutError::Timeout) => {
+                    // If this one has just ended, another one is taken for stuck until it ends.
+                    let (running, given_up) = (RUNNING, GIVEN_UP);
+                    let order = Ordering::Relaxed;
+                    let _ = self.0.compare_exchange(running, given_up, order, order);
+                    return (all, false);
+                }
+            }
+        }
+    }
+
+    /// Waits for the search of another thread, but for none that was given up.
+    fn turn(&'static self, until: Instant) -> Option<Turn> {
+        loop {
+            match self.0.compare_exchange(FREE, RUNNING, Ordering::Acquire, Ordering::Relaxed) {
+                Ok(_) => return Some(Turn(self)),
+                Err(GIVEN_UP) => return None,
+                Err(_) if Instant::now() >= until => return None,
+                Err(_) => sleep(PAUSE),
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::sync::mpsc::Receiver;
+
+    const SHORT: Duration = Duration::from_millis(200);
+
+    fn soon() -> Instant {
+        Instant::now() + SHORT
+    }
+
+    /// Finds one thing, and another when it is let on.
+    fn stuck(on: Receiver<()>) -> impl FnOnce(&mut dyn FnMut(u8)) {
+        move |found| {
+            found(1);
+            let _ = on.recv();
+            found(2);
+        }
+    }
+
+    #[test]
+    fn a_search_that_is_stuck_is_given_up_and_no_other_is_started_until_it_ends() {
+        static SEARCHES: Searches = Searches::new();
+        let (let_on, on) = channel();
+        let begun = Instant::now();
+        assert_eq!(SEARCHES.run(soon(), stuck(on)), (vec![1], false));
+        let took = begun.elapsed();
+        assert!(took >= SHORT && took < 10 * SHORT, "{took:?}");
+
+        let never = |_: &mut dyn FnMut(u8)| panic!("started");
+        let begun = Instant::now();
+        for _ in 0..10 {
+            assert_eq!(SEARCHES.run(Instant::now() + 10 * SHORT, never), (vec![], false));
+        }
+        assert!(begun.elapsed() < 10 * SHORT);
+
+        drop(let_on);
+        let ended = || SEARCHES.run(soon(), |found| found(3)) == (vec![3], true);
+        assert!((0..500).any(|_| {
+            sleep(PAUSE);
+            ended()
+        }));
+    }
+
+    #[test]
+    fn one_that_runs_is_waited_for() {
+        static SEARCHES: Searches = Searches::new();
+        let (let_on, on) = channel();
+        std::thread::scope(|scope| {
+            let first = scope.spawn(|| SEARCHES.run(soon() + 100 * SHORT, stuck(on)));
+            while SEARCHES.0.load(Ordering::Relaxed) != RUNNING {
+                sleep(PAUSE);
+            }
+            assert_eq!(SEARCHES.run(soon(), |found| found(3)), (vec![], false));
+            let second = scope.spawn(|| SEARCHES.run(soon() + 100 * SHORT, |found| found(3)));
+            drop(let_on);
+            assert_eq!(first.join().unwrap(), (vec![1, 2], true));
+            assert_eq!(second.join().unwrap(), (vec![3], true));
+        });
+    }
+}
