@@ -159,6 +159,63 @@ fn a_copied_record_is_reported_and_never_acted_on() {
     scene.pool.cleanup();
 }
 
+/// A receive gives its snapshot the guid of the one that was sent: a backup within the pool, or a stream that
+/// somebody has forged, has a record on a snapshot of the same guid and name.
+#[test]
+fn a_copy_within_the_pool_hides_no_record() {
+    let scene = Scene::new();
+    let (target, deep) = (scene.dataset("t", &[]), scene.dataset("deep", &[]));
+    for (round, forged) in [None, Some("x"), Some("itself")].into_iter().enumerate() {
+        let id = abandon(&scene, &target, "forget");
+        let (base, property) = (format!("{target}@txn-{id}"), format!("zfs-txn:{id}"));
+        // Looked at after the target, and before it.
+        let copies = [format!("{deep}/copy-{round}"), scene.pool.dataset(&format!("copy-{round}"))];
+        for copy in &copies {
+            let command = format!("zfs send -R {base} | zfs receive -u {copy}");
+            assert!(Command::new("sh").args(["-c", &command]).status().unwrap().success());
+            let value = match forged {
+                None => continue,
+                Some("itself") => scene.pool.zfs(&["get", "-Ho", "value", &property, &base]),
+                Some(value) => value.to_owned(),
+            };
+            let set = format!("{property}={}", value.trim());
+            scene.pool.zfs(&["set", &set, &format!("{copy}@txn-{id}")]);
+        }
+        assert_eq!(scene.zfs.pending(&scene.name("")).unwrap().len(), 3);
+        let recovery = scene.zfs.recover(&scene.name("")).unwrap();
+        let ours = recovery.finished.iter().filter(|finished| finished.target == target);
+        assert_eq!(ours.count(), 1, "{recovery:?}");
+        assert!(scene.pool.try_zfs(&["list", &base]).is_err(), "{recovery:?}");
+        for copy in copies {
+            scene.pool.zfs(&["list", &copy]);
+            scene.pool.zfs(&["destroy", "-r", &copy]);
+        }
+    }
+    scene.end();
+}
+
+/// Where others' commits have moved a base, it is looked for by its guid: copies beside the target have it, too.
+#[test]
+fn a_base_that_has_moved_is_not_taken_for_a_copy_of_it() {
+    let scene = Scene::new();
+    let target = scene.dataset("t", &[]);
+    let (winner, loser) = (scene.begin(&target), scene.begin(&target));
+    fs::write(winner.path().join("file"), "new").unwrap();
+    let leaf = format!("txn-{}", loser.id());
+    let copies: Vec<String> = (0..6).map(|n| scene.pool.dataset(&format!("copy-{n}"))).collect();
+    for copy in &copies {
+        let command = format!("zfs send {target}@{leaf} | zfs receive -u {copy}");
+        assert!(Command::new("sh").args(["-c", &command]).status().unwrap().success());
+    }
+    winner.commit().unwrap();
+    loser.rollback().unwrap();
+    for copy in &copies {
+        scene.pool.zfs(&["list", &format!("{copy}@{leaf}")]);
+        scene.pool.zfs(&["destroy", "-r", copy]);
+    }
+    scene.end();
+}
+
 /// I5: an init's record is on the dataset above, and comes with it even to the same name.
 #[test]
 fn a_copied_record_above_a_target_is_reported_and_never_acted_on() {
