@@ -1,23 +1,29 @@
 //! A search that may never come back, in a thread of its own that is given up in time.
 
-use std::sync::atomic::{AtomicU8, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{RecvTimeoutError, channel};
 use std::thread::{Builder, sleep};
 use std::time::{Duration, Instant};
 
 use crate::ffi::signals::uninterrupted;
 
-const FREE: u8 = 0;
-const RUNNING: u8 = 1;
-const GIVEN_UP: u8 = 2;
+const FREE: u64 = 0;
+const RUNNING: u64 = 1;
+const GIVEN_UP: u64 = 2;
 
 /// How often a search that has to wait for another one looks whether that has ended.
 const PAUSE: Duration = Duration::from_millis(5);
 
 /// Searches of which one runs at a time in this process, so that no threads pile up where one is stuck.
 ///
-/// No lock, which a child that is forked meanwhile would wait for.
-pub(crate) struct Searches(AtomicU8);
+/// No lock, which a child that is forked meanwhile would wait for; and the process stands beside what its threads
+/// are at, for in the child there are none of them.
+pub(crate) struct Searches(AtomicU64);
+
+/// What a thread of this process is at.
+fn of_this_process(state: u64) -> u64 {
+    u64::from(std::process::id()) << 2 | state
+}
 
 /// Makes room for the next search, also if this one has panicked or was never started.
 struct Turn(&'static Searches);
@@ -30,7 +36,7 @@ impl Drop for Turn {
 
 impl Searches {
     pub(crate) const fn new() -> Self {
-        Self(AtomicU8::new(FREE))
+        Self(AtomicU64::new(FREE))
     }
 
     /// What a search has found until then, and whether it has come to its end.
@@ -61,7 +67,7 @@ impl Searches {
                 Err(RecvTimeoutError::Disconnected) => return (all, true),
                 Err(RecvTimeoutError::Timeout) => {
                     // If this one has just ended, another one is taken for stuck until it ends.
-                    let (running, given_up) = (RUNNING, GIVEN_UP);
+                    let (running, given_up) = (of_this_process(RUNNING), of_this_process(GIVEN_UP));
                     let order = Ordering::Relaxed;
                     let _ = self.0.compare_exchange(running, given_up, order, order);
                     return (all, false);
@@ -72,12 +78,21 @@ impl Searches {
 
     /// Waits for the search of another thread, but for none that was given up.
     fn turn(&'static self, until: Instant) -> Option<Turn> {
+        let (running, given_up) = (of_this_process(RUNNING), of_this_process(GIVEN_UP));
         loop {
-            match self.0.compare_exchange(FREE, RUNNING, Ordering::Acquire, Ordering::Relaxed) {
-                Ok(_) => return Some(Turn(self)),
-                Err(GIVEN_UP) => return None,
-                Err(_) if Instant::now() >= until => return None,
-                Err(_) => sleep(PAUSE),
+            let found = self.0.load(Ordering::Relaxed);
+            if found == given_up {
+                return None;
+            }
+            if found != running {
+                let order = (Ordering::Acquire, Ordering::Relaxed);
+                if self.0.compare_exchange(found, running, order.0, order.1).is_ok() {
+                    return Some(Turn(self));
+                }
+            } else if Instant::now() >= until {
+                return None;
+            } else {
+                sleep(PAUSE);
             }
         }
     }
@@ -133,7 +148,7 @@ mod tests {
         let (let_on, on) = channel();
         std::thread::scope(|scope| {
             let first = scope.spawn(|| SEARCHES.run(soon() + 100 * SHORT, stuck(on)));
-            while SEARCHES.0.load(Ordering::Relaxed) != RUNNING {
+            while SEARCHES.0.load(Ordering::Relaxed) != of_this_process(RUNNING) {
                 sleep(PAUSE);
             }
             assert_eq!(SEARCHES.run(soon(), |found| found(3)), (vec![], false));

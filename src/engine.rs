@@ -16,7 +16,7 @@ use crate::ownership::Ids;
 use crate::receipt::{ElsewhereMount, Guid, Leftover};
 use crate::stream::passage::{Changes, FileId};
 use crate::transfer::Route;
-use crate::txn::journal::{Fence, fingerprint, id_of};
+use crate::txn::journal::{Fence, fingerprint, id_of, property};
 
 /// A call that failed.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -228,7 +228,19 @@ pub(crate) struct Entry {
 impl Entry {
     /// Whether it is the transaction's record, or marks something as made by it.
     pub(crate) fn belongs_to(&self, id: TransactionId) -> bool {
-        id_of(&self.property) == Some(id) || self.value == OsStr::new(&id.to_string())
+        let is_mark = [MARK, LOOK].contains(&self.property.as_str());
+        id_of(&self.property) == Some(id) || is_mark && self.value == OsStr::new(&id.to_string())
+    }
+}
+
+/// What is set on a snapshot that a transaction has taken, by the last part of its name: the property, and the value
+/// if it is known. On a copy that a receive has made nothing is set.
+pub(crate) fn mark_of(leaf: &str) -> Option<(String, Option<String>)> {
+    let rest = leaf.strip_prefix("txn-")?;
+    let id: TransactionId = rest.strip_suffix("-look").unwrap_or(rest).parse().ok()?;
+    match leaf == id.base_leaf() {
+        true => Some((property(id), None)),
+        false => (leaf == id.look_leaf()).then(|| (LOOK.to_owned(), Some(id.to_string()))),
     }
 }
 

@@ -402,7 +402,9 @@ impl BeginError {
     pub(crate) fn may_pass(&self) -> bool {
         match self {
             Self::Unfinished { .. } => true,
-            Self::Failed { error, left } => error.errno == Errno::NOENT && left.is_empty(),
+            Self::Failed { error, left } => {
+                [Errno::NOENT, Errno::STALE].contains(&error.errno) && left.is_empty()
+            }
             _ => false,
         }
     }

@@ -25,7 +25,7 @@ use crate::compare;
 use crate::engine::{
     AtEnd, Attached, Concluded, Conclusion, Difference, Engine, Entry, Facts, Fault, InPlaceEnd,
     Known, Lack, MARK, Place, Predecessor, PreparedMount, Private, Promoted, Promotion,
-    PropertyValue, Scope, Settings, Shortage, Staged, Staging, Unfit, Walk, Watch,
+    PropertyValue, Scope, Settings, Shortage, Staged, Staging, Unfit, Walk, Watch, mark_of,
 };
 use crate::errno::Errno;
 use crate::ffi::libzfs::{LibZfs, LibZfsError};
@@ -438,6 +438,12 @@ impl Engine for Kernel {
         let mut args = NvList::new()?;
         args.add_str("parent", parent.as_str())?;
         args.add_str("leaf", leaf)?;
+        if let Some((property, value)) = mark_of(leaf) {
+            args.add_str("property", &property)?;
+            if let Some(value) = value {
+                args.add_str("value", &value)?;
+            }
+        }
         args.add_i64("guid", lua_guid(guid))?;
         let out = self.program(parent.as_str(), FIND_SNAPSHOT, &args, ProgramMode::NoSync)?;
         let found = out.str("return")?;

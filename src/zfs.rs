@@ -22,7 +22,7 @@ use crate::txn::Transaction;
 use crate::txn::journal::{Entrance, Fence, MAX_LEN, Record, State};
 use crate::txn::layout::Layout;
 use crate::txn::plan::{GATE_OF_PLAIN_CALLS, Gate, Kind, Plan, Shape, Step};
-use crate::txn::recover::{Case, above, cases, cases_below, not_looked_at};
+use crate::txn::recover::{Case, Key, Seen, above, cases, cases_below, not_looked_at};
 use crate::txn::stage::Order;
 
 /// Where private mounts are attached: a directory that doesn't survive a reboot, as mounts don't.
@@ -114,7 +114,14 @@ impl Zfs {
     /// That of reading datasets.
     pub fn pending(&self, scope: &DatasetName) -> Result<Vec<Pending>, RecoverError> {
         let allowed = |name: &DatasetName| self.check_confinement(name).is_ok();
-        let (found, unread) = self.cases_below(scope)?;
+        let mut seen = self.cases_below(scope)?;
+        for _ in 0..MOST_LOOKS {
+            if seen.moved.is_empty() {
+                break;
+            }
+            seen = self.cases_below(scope)?;
+        }
+        let Seen { cases: found, unread, .. } = seen;
         let pending = found.iter().map(|case| case.pending(&self.engine, allowed)).collect();
         match unread.is_empty() {
             true => Ok(pending),
@@ -164,14 +171,16 @@ impl Zfs {
     ) -> Result<Recovery, RecoverError> {
         let engine = self.engine.as_ref();
         let mut recovery = Recovery::default();
+        let mut unfinished: Vec<(Key, Unfinished)> = Vec::new();
         let (mut tried, mut gone) = (HashSet::new(), HashSet::new());
         // Until there is nothing new: what moves during a walk may be left out by it. Who writes records all the
         // time keeps nobody busy.
         let mut walks = 0;
         loop {
             walks += 1;
-            let (found, unread) = self.cases_below(scope)?;
+            let Seen { cases: found, unread, moved } = self.cases_below(scope)?;
             let before = (tried.len(), gone.len());
+            gone.extend(moved);
             for case in &found {
                 let condition = case.condition();
                 // Whose it is can't be told of what has moved meanwhile.
@@ -191,7 +200,7 @@ impl Zfs {
                     // How it stands by now is not known: nothing is done by what the walk has seen.
                     Err(fault) => {
                         tried.insert(case.key());
-                        recovery.unfinished.push(case.not_looked_at(fault));
+                        unfinished.push((case.key(), case.not_looked_at(fault)));
                         continue;
                     }
                 };
@@ -203,16 +212,13 @@ impl Zfs {
                 }
                 let case = now;
                 tried.insert(case.key());
+                // It may have been tried before the end of another one moved it.
+                let (id, guid, _) = case.key();
+                let is_there = |key: &Key| found.iter().any(|it| it.key() == *key);
+                unfinished.retain(|(key, _)| (key.0, key.1) != (id, guid) || is_there(key));
                 match case.finish(&self.engine, |name| self.check_confinement(name).is_ok()) {
                     Ok(finished) => recovery.finished.push(finished),
-                    Err(unfinished) => {
-                        // The end of another one has moved it since it was tried.
-                        let is_there = |carrier: &str| found.iter().any(|it| it.is_on(carrier));
-                        recovery.unfinished.retain(|Unfinished { pending, .. }| {
-                            pending.id != unfinished.pending.id || is_there(&pending.carrier)
-                        });
-                        recovery.unfinished.push(*unfinished);
-                    }
+                    Err(error) => unfinished.push((case.key(), *error)),
                 }
                 // What is left of it may be on another dataset by now; or that is another one.
                 if let Ok(Some(now)) = again(&case) {
@@ -226,16 +232,14 @@ impl Zfs {
                     |case: &Case| [&tried, &gone].iter().any(|set| set.contains(&case.key()));
                 let untouched = found.iter().filter(|case| !is_settled(case));
                 recovery.untouched = untouched.map(Case::left_alone).collect();
+                recovery.unfinished = unfinished.into_iter().map(|(_, error)| error).collect();
                 recovery.unread = unread;
                 return Ok(recovery);
             }
         }
     }
 
-    fn cases_below(
-        &self,
-        scope: &DatasetName,
-    ) -> Result<(Vec<Case>, Vec<StepError>), RecoverError> {
+    fn cases_below(&self, scope: &DatasetName) -> Result<Seen, RecoverError> {
         let name = scope.clone();
         self.check_look(scope).map_err(|_| RecoverError::OutsideConfinement { name })?;
         cases_below(self.engine.as_ref(), scope).map_err(|fault| RecoverError::Failed {
@@ -292,13 +296,14 @@ impl Zfs {
                     continue;
                 }
             }
-            match case.survey(&self.engine).map_err(|fault| failed(Step::Look, fault))? {
-                Some(survey) if survey.sighting.workspace => detached = Some(survey.stage),
-                Some(survey) => {
+            match case.survey(&self.engine) {
+                Ok(Some(survey)) if survey.sighting.workspace => detached = Some(survey.stage),
+                Ok(Some(survey)) => {
                     let workspace = survey.stage.order.layout.workspace;
                     refused = ResumeError::NoWorkspace { id, workspace };
                 }
-                None => {}
+                Ok(None) => {}
+                Err(fault) => refused = failed(Step::Look, fault),
             }
         }
         let Some(mut stage) = detached else { return Err(refused) };
@@ -335,6 +340,9 @@ impl Zfs {
         }
     }
 }
+
+/// How often a list is made anew, as long as something is seen to move meanwhile.
+const MOST_LOOKS: usize = 3;
 
 /// How often recovery goes through everything, as long as there is something new each time.
 const MOST_WALKS: usize = 16;

@@ -52,7 +52,7 @@ pub(super) fn who_holds(
     }
     let left = until.saturating_duration_since(Instant::now());
     let Users { mounts, processes, more, ended } = if left.is_zero() {
-        Users::default()
+        Users { more: true, ..Users::default() }
     } else if props.contains("volsize") {
         let devices = volume::numbers(name)?;
         said.extend(volume::claims(&devices));

@@ -1,7 +1,22 @@
 -- Finds a snapshot by guid among those with a name below a dataset's children: renames and promotes
--- of others may have moved it. A receive gives its snapshot the guid that the stream says; that one is younger.
--- Arguments: parent, leaf, guid. Returns its full name, or "gone".
+-- of others may have moved it. A receive gives its snapshot the guid that the stream says; that one is younger, and what
+-- marks the snapshot was not set on it.
+-- Arguments: parent, leaf, guid, and for a snapshot that is marked property, and value if it has to be this one.
+-- Returns its full name, or "gone".
 args = ...
+
+function is_marked(name)
+    if not args["property"] then
+        return true
+    end
+    for property, value, source in zfs.list.user_properties(name) do
+        if property == args["property"] and source == name then
+            return not args["value"] or value == args["value"]
+        end
+    end
+    return false
+end
+
 found = "gone"
 oldest = nil
 for child in zfs.list.children(args["parent"]) do
@@ -10,7 +25,7 @@ for child in zfs.list.children(args["parent"]) do
     if #name < 256 and zfs.exists(name) then
         guid = zfs.get_prop(name, "guid")
         txg = zfs.get_prop(name, "createtxg")
-        if guid == args["guid"] and (not oldest or txg < oldest) then
+        if guid == args["guid"] and (not oldest or txg < oldest) and is_marked(name) then
             found = name
             oldest = txg
         end

@@ -8,7 +8,11 @@ id = args["id"]
 found = {}
 
 function is_meant(property, value)
-    return string.sub(property, 1, 8) == "zfs-txn:" and (not id or property == "zfs-txn:" .. id or value == id)
+    if not id then
+        return string.sub(property, 1, 8) == "zfs-txn:"
+    end
+    is_mark = property == "zfs-txn:made-by" or property == "zfs-txn:look"
+    return property == "zfs-txn:" .. id or is_mark and value == id
 end
 
 function add(carrier)
@@ -23,6 +27,10 @@ function add(carrier)
 end
 
 function look(dataset)
+    -- A receive can make a dataset that is neither a filesystem nor a volume: nothing of it is told, nor of a guid.
+    if not zfs.get_prop(dataset, "type") then
+        return
+    end
     add(dataset)
     if id then
         for _, ending in ipairs({ "", "-look" }) do
@@ -47,7 +55,7 @@ function look(dataset)
 end
 
 for _, dataset in ipairs(args["above"]) do
-    if zfs.exists(dataset) then
+    if zfs.exists(dataset) and zfs.get_prop(dataset, "type") then
         add(dataset)
     end
 end

@@ -42,35 +42,51 @@ pub(crate) fn cases(engine: &dyn Engine, scope: Scope<'_>) -> Result<Vec<Case>, 
 }
 
 /// The same for a dataset and everything below it, and what could not be looked at.
-pub(crate) fn cases_below(
-    engine: &dyn Engine,
-    below: &DatasetName,
-) -> Result<(Vec<Case>, Vec<StepError>), Fault> {
+pub(crate) fn cases_below(engine: &dyn Engine, below: &DatasetName) -> Result<Seen, Fault> {
     let Walk { mut entries, unread } = engine.walk(below)?;
-    drop_moved(engine, &mut entries);
+    let moved = drop_moved(engine, &mut entries);
     let unread = unread.into_iter().map(|(subject, fault)| not_looked_at(subject, fault));
-    Ok((cases_among(engine, &entries), unread.collect()))
+    Ok(Seen { cases: cases_among(engine, &entries), unread: unread.collect(), moved })
+}
+
+/// What tells a case from every other: two records may bear one id, on snapshots of one guid.
+pub(crate) type Key = (TransactionId, Guid, String);
+
+/// What a walk has seen.
+pub(crate) struct Seen {
+    pub(crate) cases: Vec<Case>,
+    /// What could not be looked at.
+    pub(crate) unread: Vec<StepError>,
+    /// Where there is nothing any more by now.
+    pub(crate) moved: Vec<Key>,
 }
 
 /// What moved during a walk may have been seen twice, under both names. But a receive can give a snapshot the guid
 /// of any other: of those that are still there, each is another one.
-fn drop_moved(engine: &dyn Engine, entries: &mut Vec<Entry>) {
-    let mut places: HashMap<(Guid, String), Vec<String>> = HashMap::new();
-    for entry in entries.iter() {
-        let key = (entry.guid, entry.property.clone());
-        places.entry(key).or_default().push(entry.carrier.clone());
+fn drop_moved(engine: &dyn Engine, entries: &mut Vec<Entry>) -> Vec<Key> {
+    let mut places: HashMap<Guid, Vec<&str>> = HashMap::new();
+    for Entry { guid, carrier, .. } in entries.iter() {
+        let carriers = places.entry(*guid).or_default();
+        if carriers.last() != Some(&carrier.as_str()) {
+            carriers.push(carrier);
+        }
     }
-    places.retain(|_, carriers| carriers.len() > 1);
     let mut gone: HashSet<(Guid, String)> = HashSet::new();
-    for ((guid, _), mut carriers) in places {
-        let is_gone = |carrier: &String| {
-            engine.facts(carrier).is_ok_and(|facts| facts.is_none_or(|facts| facts.guid != guid))
+    // The one that was seen last stays in any case: nothing is overlooked that moved once more.
+    for (guid, carriers) in
+        places.iter().filter_map(|(guid, all)| Some((guid, all.split_last()?.1)))
+    {
+        let is_gone = |carrier: &&&str| {
+            let facts = engine.facts(carrier);
+            facts.is_ok_and(|facts| facts.is_none_or(|facts| facts.guid != *guid))
         };
-        // The last one, which was seen last, stays in any case: nothing is overlooked that moved once more.
-        carriers.pop();
-        gone.extend(carriers.into_iter().filter(is_gone).map(|carrier| (guid, carrier)));
+        gone.extend(carriers.iter().filter(is_gone).map(|carrier| (*guid, (*carrier).to_owned())));
     }
-    entries.retain(|entry| !gone.contains(&(entry.guid, entry.carrier.clone())));
+    let is_gone = |entry: &Entry| gone.contains(&(entry.guid, entry.carrier.clone()));
+    let key = |entry: &Entry| Some((id_of(&entry.property)?, entry.guid, entry.carrier.clone()));
+    let moved = entries.iter().filter(|entry| is_gone(entry)).filter_map(key).collect();
+    entries.retain(|entry| !is_gone(entry));
+    moved
 }
 
 /// Something could not be looked at.
@@ -179,13 +195,9 @@ fn is_zoning(record: &Record) -> bool {
 }
 
 impl Case {
-    /// What tells it from every other: two records may bear one id, on snapshots of one guid.
-    pub(crate) fn key(&self) -> (TransactionId, Guid, String) {
+    /// See [`Key`].
+    pub(crate) fn key(&self) -> Key {
         (self.id, self.guid, self.carrier.clone())
-    }
-
-    pub(crate) fn is_on(&self, carrier: &str) -> bool {
-        self.carrier == carrier
     }
 
     pub(crate) fn is_on_snapshot(&self) -> bool {
@@ -256,14 +268,19 @@ impl Case {
         let Ok(record) = &self.record else { return Ok(Some(self.clone())) };
         let target = self.target(engine, record)?;
         let above = above(&target, may_look_at);
-        let mut found = cases(engine, Scope { target: &target, above: &above, id: Some(self.id) })?;
+        let id = Some(self.id);
+        let mut entries = engine.journal(Scope { target: &target, above: &above, id })?;
+        let mut found = cases_among(engine, &entries);
         found.retain(|found| found.guid == self.guid);
         if let Some(at) = found.iter().position(|found| found.carrier == self.carrier) {
             return Ok(Some(found.swap_remove(at)));
         }
-        // A target that was renamed is not named after itself any more.
-        if self.is_on_snapshot() && self.is_there(engine)? {
-            return Ok(Some(self.clone()));
+        // A target that was renamed is not named after itself any more, but what was made beside it is.
+        let holder = self.carrier.split_once('@').and_then(|(name, _)| name.parse().ok());
+        if let Some(holder) = holder.filter(|_| self.is_there(engine) == Ok(true)) {
+            entries.extend(engine.journal(Scope { target: &holder, above: &[], id })?);
+            let found = cases_among(engine, &entries);
+            return Ok(found.into_iter().find(|found| found.key() == self.key()));
         }
         // Its carrier may have got another name.
         Ok(found.pop())
@@ -594,12 +611,17 @@ impl Survey {
         let holds = |name: &DatasetName| holder == name.as_str();
         let holder_name = holder.parse::<DatasetName>().ok();
         let holder_stem = holder_name.as_ref().map_or(holder, DatasetName::stem);
-        let is_clone = |facts: &Option<Facts>| match facts {
-            Some(facts) => case.is_origin(facts).ok_or_else(|| {
-                let detail = "a snapshot with another name has its guid: it moves, or was copied";
-                Fault { errno: Errno::STALE, detail: Some(detail.to_owned()) }
-            }),
-            None => Ok(false),
+        let is_clone = |facts: &Option<Facts>| {
+            let Some(facts) = facts else { return Ok(false) };
+            match case.is_origin(facts) {
+                Some(is_clone) => Ok(is_clone),
+                // Of a copy, or of what it is a copy of.
+                None if case.is_there(stage.engine.as_ref())? => Ok(false),
+                None => {
+                    let detail = Some(format!("{} is being moved", case.carrier));
+                    Err(Fault { errno: Errno::STALE, detail })
+                }
+            }
         };
         stage.guids.base = Some(case.guid);
         stage.base_at = Some(case.carrier.clone());

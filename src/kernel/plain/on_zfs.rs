@@ -1,12 +1,15 @@
-//! Questions of plain calls, on real ZFS, while others' commits move names and snapshots.
+//! Questions of plain calls, on real ZFS, while others' commits move names and snapshots; and copies of those.
 
+use std::process::Command;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use crate::engine::{Engine, Fault, Known, Promoted, Promotion};
 use crate::kernel::Kernel;
 use crate::name::DatasetName;
-use crate::receipt::Guid;
+use crate::receipt::{Guid, Strategy};
 use crate::test_pool::{TestPool, figures};
+use crate::zfs::Zfs;
 
 const QUESTIONS: usize = 50;
 
@@ -70,5 +73,40 @@ fn a_snapshot_that_commits_move_is_always_found() {
     assert_eq!(missed.len(), QUESTIONS);
     assert_eq!(missed.iter().filter(|missed| **missed).count(), 0);
     figures(&format!("a moved snapshot was looked for {QUESTIONS} times, and found each time"));
+    pool.cleanup();
+}
+
+/// A receive gives its snapshot the guid of the one that was sent: copies beside a target have that of its base.
+#[test]
+fn copies_of_a_base_are_not_destroyed_with_it() {
+    let pool = TestPool::new();
+    let target = pool.dataset("t");
+    pool.zfs(&["create", &target]);
+    let kernels = [Kernel::open().unwrap(), Kernel::open_plain().unwrap()];
+    for (round, kernel) in kernels.into_iter().enumerate() {
+        let zfs = Zfs::on(Arc::new(kernel), None);
+        let name: DatasetName = target.parse().unwrap();
+        for (case, strategy) in
+            [None, Some(Strategy::Promote), Some(Strategy::InPlace)].iter().enumerate()
+        {
+            let builder = zfs.transaction(&name).strategy(strategy.unwrap_or_default());
+            let transaction = builder.begin().unwrap();
+            let leaf = format!("txn-{}", transaction.id());
+            let copies = [0, 1, 2].map(|n| pool.dataset(&format!("copy-{round}-{case}-{n}")));
+            for copy in &copies {
+                let command = format!("zfs send {target}@{leaf} | zfs receive -u {copy}");
+                assert!(Command::new("sh").args(["-c", &command]).status().unwrap().success());
+            }
+            std::fs::write(transaction.path().join("file"), "new").unwrap();
+            match strategy {
+                None => transaction.rollback().unwrap(),
+                Some(_) => assert_eq!(transaction.commit().unwrap().leftovers, []),
+            }
+            assert!(pool.try_zfs(&["list", &format!("{target}@{leaf}")]).is_err());
+            for copy in &copies {
+                pool.zfs(&["list", &format!("{copy}@{leaf}")]);
+            }
+        }
+    }
     pool.cleanup();
 }

@@ -5,7 +5,7 @@ use std::ffi::{OsStr, OsString};
 use std::path::PathBuf;
 
 use super::{MOVES, Plain};
-use crate::engine::{Entry, Facts, Fault, Scope, Walk};
+use crate::engine::{Entry, Facts, Fault, Scope, Walk, mark_of};
 use crate::errno::Errno;
 use crate::ffi::libzfs::{Child, LibZfsError};
 use crate::ffi::nvlist::{NvList, NvRef, Value};
@@ -44,7 +44,11 @@ impl Plain {
             Ok(found)
         };
         let (found, unread) = self.at_rest(parent.as_str(), ask)?;
-        match unread.into_iter().find(|(name, _)| is_named_after(name, target)) {
+        // What libzfs doesn't open was not made by a transaction; a target can't be one.
+        let is_ours = |(name, fault): &(String, Fault)| {
+            is_named_after(name, target) && (*fault != not_opened() || name == target.as_str())
+        };
+        match unread.into_iter().find(is_ours) {
             Some((_, fault)) => Err(fault),
             None => Ok(found),
         }
@@ -228,7 +232,8 @@ impl Plain {
         leaf: &str,
         guid: Guid,
     ) -> Result<Option<String>, Fault> {
-        // What has got the guid by a receive is younger.
+        // What has got the guid by a receive is younger, and what marks a snapshot was not set on it.
+        let mark = mark_of(leaf);
         let ask = |children: &[String]| {
             let mut oldest: Option<(u64, String)> = None;
             for name in children.iter().filter_map(|child| snapshot_name(child, leaf)) {
@@ -237,7 +242,17 @@ impl Plain {
                 let (Some(found), Some(txg)) = (number("guid"), number("createtxg")) else {
                     continue;
                 };
-                if found == guid.0 && oldest.as_ref().is_none_or(|(oldest, _)| txg < *oldest) {
+                let is_marked = mark.as_ref().is_none_or(|(property, value)| {
+                    let mark = props.list(property).ok();
+                    let is = |key, expected: &str| {
+                        mark.is_some_and(|mark| mark.os_str(key).ok() == Some(OsStr::new(expected)))
+                    };
+                    is("source", &name) && value.as_ref().is_none_or(|value| is("value", value))
+                });
+                if found == guid.0
+                    && is_marked
+                    && oldest.as_ref().is_none_or(|(oldest, _)| txg < *oldest)
+                {
                     oldest = Some((txg, name));
                 }
             }
@@ -330,11 +345,18 @@ impl Plain {
         Ok(if own { attributes.os_str("value").ok().map(OsStr::to_owned) } else { None })
     }
 
-    /// The name by which a snapshot is there, if it is: promotes of others move it.
+    /// The name by which a snapshot is there, if it is: promotes of others move it. One that bears no mark, such as the
+    /// one that was sent, is looked for only where commits move it: copies of it are anywhere.
     pub(super) fn find(self, name: &str, guid: Guid) -> Result<Option<String>, Fault> {
         let Some((dataset, leaf)) = name.split_once('@') else { return Ok(None) };
         let Some((parent, _)) = dataset.rsplit_once('/') else { return Ok(None) };
-        self.find_snapshot(parent, leaf, guid)
+        let stem = |name: &str| name.parse().map(|name: DatasetName| name.stem().to_owned()).ok();
+        let found = self.find_snapshot(parent, leaf, guid)?;
+        let is_beside = |found: &String| {
+            let holder = found.split('@').next().unwrap_or_default();
+            stem(holder).is_some() && stem(holder) == stem(dataset)
+        };
+        Ok(found.filter(|found| mark_of(leaf).is_some() || is_beside(found)))
     }
 
     /// As [`Plain::find`], looking where it was first.

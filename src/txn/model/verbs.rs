@@ -11,7 +11,7 @@ use super::programs::{self, PREFIX, known, set};
 use crate::engine::{
     AtEnd, Attached, Concluded, Conclusion, Difference, Engine, Entry, Facts, Fault, InPlaceEnd,
     Lack, Place, PreparedMount, Private, Promoted, Promotion, PropertyValue, Scope, Settings,
-    Shortage, Staged, Staging, Unfit, Walk, Watch,
+    Shortage, Staged, Staging, Unfit, Walk, Watch, mark_of,
 };
 use crate::errno::Errno;
 use crate::mount::another_ones;
@@ -117,7 +117,14 @@ impl Engine for Memory {
     ) -> Result<Option<String>, Fault> {
         let pool = self.pool();
         let names = pool.children(parent.as_str()).map(|child| format!("{child}@{leaf}"));
-        let found = names.filter(|name| pool.is(name, guid));
+        let is_marked = |name: &String| {
+            let Some((property, value)) = mark_of(leaf) else { return true };
+            let own = pool.snapshot(name).and_then(|snapshot| snapshot.own.get(&property));
+            own.is_some_and(|own| {
+                value.is_none_or(|value| *own == PropertyValue::Text(value.into()))
+            })
+        };
+        let found = names.filter(|name| pool.is(name, guid) && is_marked(name));
         Ok(found.min_by_key(|name| pool.snapshot(name).map(|snapshot| snapshot.txg)))
     }
 

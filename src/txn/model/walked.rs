@@ -160,7 +160,7 @@ fn all_that_bear_an_id_share_its_marks() {
         let snapshot = Snapshot { leaf, guid: txg, txg, own, content: Default::default() };
         pool.datasets.get_mut("tank/z").unwrap().snapshots.push(snapshot);
     }
-    let (cases, _) = cases_below(scene.engine.as_ref(), &name("tank")).unwrap();
+    let cases = cases_below(scene.engine.as_ref(), &name("tank")).unwrap().cases;
     assert_eq!((cases.len(), cases[0].marks.len()), (1_001, 2_000));
     assert!(cases.iter().all(|case| Arc::ptr_eq(&case.marks, &cases[0].marks)));
 }

@@ -496,7 +496,7 @@ impl Scene {
     /// What recovery finds is what the crash table says.
     fn check_sighting(&self, site: &Site, kill: &Kill<'_>, title: &str) {
         let Some(disk) = kill.disk else { return };
-        let cases = cases_below(self.engine.as_ref(), &site.dataset).unwrap().0;
+        let cases = cases_below(self.engine.as_ref(), &site.dataset).unwrap().cases;
         let found = cases.first().map(|found| {
             let mut sighting = found.survey(&self.engine).unwrap().unwrap().sighting;
             // Whether there is one depends on access times.
