@@ -11,7 +11,7 @@ use std::time::Duration;
 use rustix::mount::MountAttrFlags;
 
 use crate::errno::Errno;
-use crate::name::{DatasetName, SnapshotName, TransactionId};
+use crate::name::{DatasetName, SnapshotName, TransactionId, transaction_of};
 use crate::ownership::Ids;
 use crate::receipt::{ElsewhereMount, Guid, Leftover};
 use crate::stream::passage::{Changes, FileId};
@@ -31,15 +31,21 @@ impl From<Errno> for Fault {
     }
 }
 
+/// The snapshot that a dataset is a clone of: by its name as well, as a receive can give a snapshot the guid of any
+/// other.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Origin {
+    pub(crate) name: String,
+    pub(crate) guid: Guid,
+}
+
 /// What ZFS knows of a filesystem, volume or snapshot.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Facts {
     pub(crate) guid: Guid,
     pub(crate) volume: bool,
     /// The snapshot that it is a clone of.
-    pub(crate) origin: Option<Guid>,
-    /// The same by its name: a receive can give a snapshot the guid of any other.
-    pub(crate) origin_name: Option<String>,
+    pub(crate) origin: Option<Origin>,
     pub(crate) children: u64,
     /// The mount point that applies to it, inherited or not: an absolute path, `none` or `legacy`; empty
     /// for what has none.
@@ -205,6 +211,15 @@ pub(crate) struct Scope<'a> {
     pub(crate) id: Option<TransactionId>,
 }
 
+impl Scope<'_> {
+    /// Whether a dataset is the target, or bears a name that transactions give to what is beside it.
+    pub(crate) fn is_named_after_target(&self, dataset: &str) -> bool {
+        dataset.strip_prefix(self.target.as_str()).is_some_and(|rest| {
+            rest.is_empty() || rest.starts_with("-txn-") || rest.starts_with("-old-")
+        })
+    }
+}
+
 /// What was found on a dataset and everything below it.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(crate) struct Walk {
@@ -236,12 +251,9 @@ impl Entry {
 /// What is set on a snapshot that a transaction has taken, by the last part of its name: the property, and the value
 /// if it is known. On a copy that a receive has made nothing is set.
 pub(crate) fn mark_of(leaf: &str) -> Option<(String, Option<String>)> {
-    let rest = leaf.strip_prefix("txn-")?;
-    let id: TransactionId = rest.strip_suffix("-look").unwrap_or(rest).parse().ok()?;
-    match leaf == id.base_leaf() {
-        true => Some((property(id), None)),
-        false => (leaf == id.look_leaf()).then(|| (LOOK.to_owned(), Some(id.to_string()))),
-    }
+    let id = transaction_of(leaf)?;
+    let is_look = leaf == id.look_leaf();
+    Some(if is_look { (LOOK.to_owned(), Some(id.to_string())) } else { (property(id), None) })
 }
 
 /// A property's value as the kernel stores it: numbers and choices as numbers, and text as bytes.
@@ -504,6 +516,11 @@ pub(crate) trait Engine: Send + Sync + fmt::Debug {
     /// What moves may be found twice, or not at all.
     fn walk(&self, below: &DatasetName) -> Result<Walk, Fault>;
     fn facts(&self, name: &str) -> Result<Option<Facts>, Fault>;
+
+    /// Whether a dataset or snapshot is there, and is this one.
+    fn is(&self, name: &str, guid: Guid) -> Result<bool, Fault> {
+        Ok(self.facts(name)?.is_some_and(|facts| facts.guid == guid))
+    }
     fn settings(&self, dataset: &DatasetName) -> Result<Settings, Fault>;
     /// Whether a snapshot of `dataset` has no room because of its `refreservation`.
     fn shortage(&self, dataset: &DatasetName) -> Result<Option<Shortage>, Fault>;

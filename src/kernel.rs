@@ -24,7 +24,7 @@ use rustix::mount::MountAttrFlags;
 use crate::compare;
 use crate::engine::{
     AtEnd, Attached, Concluded, Conclusion, Difference, Engine, Entry, Facts, Fault, InPlaceEnd,
-    Known, Lack, MARK, Place, Predecessor, PreparedMount, Private, Promoted, Promotion,
+    Known, Lack, MARK, Origin, Place, Predecessor, PreparedMount, Private, Promoted, Promotion,
     PropertyValue, Scope, Settings, Shortage, Staged, Staging, Unfit, Walk, Watch, mark_of,
 };
 use crate::errno::Errno;
@@ -299,8 +299,12 @@ impl Engine for Kernel {
         Ok(Some(Facts {
             guid: guid_of(facts.i64("guid")?),
             volume: matches!(facts.str("type"), Ok("volume")),
-            origin: facts.i64("origin_guid").ok().map(guid_of),
-            origin_name: facts.os_str("origin").ok().map(|it| it.to_string_lossy().into_owned()),
+            origin: facts.i64("origin_guid").ok().zip(facts.os_str("origin").ok()).map(
+                |(guid, name)| Origin {
+                    name: name.to_string_lossy().into_owned(),
+                    guid: guid_of(guid),
+                },
+            ),
             children: facts.i64("children").unwrap_or(0).unsigned_abs(),
             mountpoint: facts.os_str("mountpoint").unwrap_or_default().into(),
         }))

@@ -328,8 +328,13 @@ shown_as_str!(DatasetName, SnapshotName, BookmarkName);
 /// Whether a snapshot has the name of one that transactions take for themselves: it comes and goes
 /// with them.
 pub(crate) fn is_of_a_transaction(name: &str) -> bool {
-    let Some((_, id)) = name.rsplit_once("@txn-") else { return false };
-    id.strip_suffix("-look").unwrap_or(id).parse::<TransactionId>().is_ok()
+    name.rsplit_once('@').is_some_and(|(_, leaf)| transaction_of(leaf).is_some())
+}
+
+/// The transaction that has taken a snapshot for itself, by the last part of the snapshot's name.
+pub(crate) fn transaction_of(leaf: &str) -> Option<TransactionId> {
+    let id = leaf.strip_prefix("txn-")?;
+    id.strip_suffix("-look").unwrap_or(id).parse().ok()
 }
 
 #[cfg(test)]

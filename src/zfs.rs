@@ -105,7 +105,7 @@ impl Zfs {
     /// about each. Changes nothing: a way to ask first, of a pool that comes from elsewhere above all.
     ///
     /// Takes a look at every dataset and every snapshot's name in `scope`, in pieces, so that the pool is kept
-    /// waiting by none. What is renamed meanwhile may be left out.
+    /// waiting by none for long. What is renamed meanwhile may be left out.
     ///
     /// # Errors
     /// See [`RecoverError`].
@@ -677,7 +677,7 @@ impl TransactionBuilder<'_> {
         Ok(Order {
             record: Record {
                 target_guid: Some(facts.guid),
-                target_origin: facts.origin,
+                target_origin: facts.origin.as_ref().map(|origin| origin.guid),
                 settings: (!in_place).then(|| settings.fingerprint()),
                 strategy: self.strategy,
                 fence: self.fence.then_some(fence),

@@ -68,9 +68,7 @@ impl Handle {
         unsafe { c::libzfs_print_on_error(raw.as_ptr(), c::boolean_t::B_FALSE) };
         Ok(Self(raw))
     }
-}
 
-impl Handle {
     /// Whether a call has failed: the library keeps the error, and a later call that fails without a word would
     /// seem to have failed with it.
     fn has_failed(&self) -> bool {

@@ -25,7 +25,7 @@ const TYPE: &str = include_str!("../program/type.lua");
 struct Limits {
     /// How many carriers it looks at.
     carriers: usize,
-    /// How many names of snapshots and children it goes through.
+    /// How many properties, and names of snapshots and children, it goes through.
     names: i64,
     /// How much it returns: a fraction of what a program may use.
     bytes: i64,

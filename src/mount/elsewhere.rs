@@ -19,16 +19,8 @@ const MOST_NAMESPACES: usize = 4096;
 ///
 /// What this process may not read, or what ends meanwhile, is left out.
 pub(crate) fn everywhere(dataset: &str) -> Result<Vec<ElsewhereMount>, Errno> {
-    let mut found = Vec::new();
-    for_each_table(
-        |_| true,
-        |pid, table| {
-            let mounts = table.into_iter().filter(|mount| mount.is_of(dataset));
-            found.extend(mounts.map(|mount| ElsewhereMount { pid, path: mount.path }));
-            true
-        },
-    )?;
-    Ok(found)
+    let (found, looked) = mounts(|mount| mount.is_of(dataset), |_| true);
+    looked.map(|_| found)
 }
 
 /// The first of the mounts that are meant, in any mount namespace that a process is in, as far as they are found
@@ -38,18 +30,25 @@ pub(crate) fn some(
     until: Instant,
     is_meant: impl Fn(&MountEntry) -> bool,
 ) -> (Vec<ElsewhereMount>, bool) {
-    let mut found = Vec::new();
-    let looked = for_each_table(
-        |_| true,
-        |pid, table| {
-            let mounts = table.into_iter().filter(&is_meant);
-            found.extend(mounts.map(|mount| ElsewhereMount { pid, path: mount.path }));
-            found.len() <= most && Instant::now() < until
-        },
-    );
+    let (mut found, looked) = mounts(is_meant, |count| count <= most && Instant::now() < until);
     let more = found.len() > most || looked != Ok(true);
     found.truncate(most);
     (found, more)
+}
+
+/// The mounts that are meant, as long as their number lets the search go on; and whether all tables were looked at.
+fn mounts(
+    is_meant: impl Fn(&MountEntry) -> bool,
+    goes_on: impl Fn(usize) -> bool,
+) -> (Vec<ElsewhereMount>, Result<bool, Errno>) {
+    let mut found = Vec::new();
+    let look = |pid, table: Vec<MountEntry>| {
+        let mounts = table.into_iter().filter(&is_meant);
+        found.extend(mounts.map(|mount| ElsewhereMount { pid, path: mount.path }));
+        goes_on(found.len())
+    };
+    let looked = for_each_table(|_| true, look);
+    (found, looked)
 }
 
 /// Whether the first process, and so the system but for namespaces of their own, has `dataset` mounted. Where

@@ -182,7 +182,7 @@ impl Stage {
         }
         let base: SnapshotName = base.parse().map_err(|_| Fault::from(Errno::INVAL))?;
         let look = snapshot_of(&base.dataset(), &self.id().look_leaf())?;
-        let there = self.engine.facts(look.as_str())?.is_some_and(|facts| facts.guid == guid);
+        let there = self.engine.is(look.as_str(), guid)?;
         Ok(there && self.engine.difference(&look, &base)? == Difference::Content)
     }
 

@@ -223,7 +223,7 @@ impl Stage {
         };
         match self.engine.facts(head.as_str()) {
             Ok(Some(Facts { guid, origin: Some(origin), .. }))
-                if Some(guid) == head_guid && origin == base =>
+                if Some(guid) == head_guid && origin.guid == base =>
             {
                 Ok(Promoted::Done)
             }
@@ -555,8 +555,7 @@ impl Stage {
         };
         let find = || -> Result<Option<&DatasetName>, Fault> {
             for name in [target, predecessor] {
-                let facts = self.engine.facts(name.as_str())?;
-                if facts.is_some_and(|facts| facts.guid == guid) {
+                if self.engine.is(name.as_str(), guid)? {
                     return Ok(Some(name));
                 }
             }
@@ -646,7 +645,7 @@ impl Stage {
     /// Where a snapshot of the target is that was last seen as `at`: other transactions' commits
     /// rename what has it, or move it.
     fn locate(&self, at: &str, guid: Guid) -> Result<Option<String>, Fault> {
-        if self.engine.facts(at)?.is_some_and(|facts| facts.guid == guid) {
+        if self.engine.is(at, guid)? {
             return Ok(Some(at.to_owned()));
         }
         let (Some(parent), Some((_, leaf))) =

@@ -1,7 +1,7 @@
 //! Finishes what was interrupted: reads the records, looks at what is there, and carries out what
 //! [`aftermath`](crate::txn::aftermath) says.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 use std::ffi::OsStr;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -64,28 +64,21 @@ pub(crate) struct Seen {
 /// What moved during a walk may have been seen twice, under both names. But a receive can give a snapshot the guid
 /// of any other: of those that are still there, each is another one.
 fn drop_moved(engine: &dyn Engine, entries: &mut Vec<Entry>) -> Vec<Key> {
-    let mut places: HashMap<Guid, Vec<&str>> = HashMap::new();
-    for Entry { guid, carrier, .. } in entries.iter() {
-        let carriers = places.entry(*guid).or_default();
-        if carriers.last() != Some(&carrier.as_str()) {
-            carriers.push(carrier);
-        }
-    }
-    let mut gone: HashSet<(Guid, String)> = HashSet::new();
     // The one that was seen last stays in any case: nothing is overlooked that moved once more.
-    for (guid, carriers) in
-        places.iter().filter_map(|(guid, all)| Some((guid, all.split_last()?.1)))
-    {
-        let is_gone = |carrier: &&&str| {
-            let facts = engine.facts(carrier);
-            facts.is_ok_and(|facts| facts.is_none_or(|facts| facts.guid != *guid))
-        };
-        gone.extend(carriers.iter().filter(is_gone).map(|carrier| (*guid, (*carrier).to_owned())));
-    }
-    let is_gone = |entry: &Entry| gone.contains(&(entry.guid, entry.carrier.clone()));
-    let key = |entry: &Entry| Some((id_of(&entry.property)?, entry.guid, entry.carrier.clone()));
-    let moved = entries.iter().filter(|entry| is_gone(entry)).filter_map(key).collect();
-    entries.retain(|entry| !is_gone(entry));
+    let last: HashMap<Guid, String> =
+        entries.iter().map(|entry| (entry.guid, entry.carrier.clone())).collect();
+    let mut known = HashMap::new();
+    let mut moved = Vec::new();
+    entries.retain(|Entry { carrier, guid, property, .. }| {
+        if last.get(guid) == Some(carrier) {
+            return true;
+        }
+        let is_gone = *known
+            .entry((*guid, carrier.clone()))
+            .or_insert_with(|| engine.is(carrier, *guid) == Ok(false));
+        moved.extend(id_of(property).filter(|_| is_gone).map(|id| (id, *guid, carrier.clone())));
+        !is_gone
+    });
     moved
 }
 
@@ -288,7 +281,7 @@ impl Case {
 
     /// Whether its carrier is where it was found.
     pub(crate) fn is_there(&self, engine: &dyn Engine) -> Result<bool, Fault> {
-        Ok(engine.facts(&self.carrier)?.is_some_and(|facts| facts.guid == self.guid))
+        engine.is(&self.carrier, self.guid)
     }
 
     /// What is there of it, and the stage to act on it; `None` for a record that can't be read.
@@ -417,9 +410,11 @@ impl Case {
     /// Whether a dataset is a clone of what carries the record. `None`: of one that has the same guid, by a receive or
     /// because the carrier was renamed at this moment.
     fn is_origin(&self, of: &Facts) -> Option<bool> {
-        match of.origin == Some(self.guid) {
-            true if of.origin_name.as_ref() != Some(&self.carrier) => None,
-            is_same => Some(is_same),
+        match &of.origin {
+            Some(origin) if origin.guid == self.guid => {
+                (origin.name == self.carrier).then_some(true)
+            }
+            _ => Some(false),
         }
     }
 

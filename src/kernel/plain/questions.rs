@@ -5,7 +5,7 @@ use std::ffi::{OsStr, OsString};
 use std::path::PathBuf;
 
 use super::{MOVES, Plain};
-use crate::engine::{Entry, Facts, Fault, Scope, Walk, mark_of};
+use crate::engine::{Entry, Facts, Fault, Origin, Scope, Walk, mark_of};
 use crate::errno::Errno;
 use crate::ffi::libzfs::{Child, LibZfsError};
 use crate::ffi::nvlist::{NvList, NvRef, Value};
@@ -29,7 +29,7 @@ impl Plain {
             for dataset in above {
                 self.records_on(dataset.as_str(), &mut found)?;
             }
-            for child in children.iter().filter(|name| is_named_after(name, target)) {
+            for child in children.iter().filter(|name| scope.is_named_after_target(name)) {
                 let Some(id) = id else {
                     self.records_of(child, &mut found)?;
                     continue;
@@ -46,7 +46,7 @@ impl Plain {
         let (found, unread) = self.at_rest(parent.as_str(), ask)?;
         // What libzfs doesn't open was not made by a transaction; a target can't be one.
         let is_ours = |(name, fault): &(String, Fault)| {
-            is_named_after(name, target) && (*fault != not_opened() || name == target.as_str())
+            scope.is_named_after_target(name) && (*fault != not_opened() || name == target.as_str())
         };
         match unread.into_iter().find(is_ours) {
             Some((_, fault)) => Err(fault),
@@ -141,21 +141,20 @@ impl Plain {
 
     /// Those on a dataset and on its snapshots.
     fn records_of(self, dataset: &str, found: &mut Vec<Entry>) -> Result<(), Fault> {
-        let look = |carrier: &str, found: &mut Vec<Entry>| -> Result<(), Fault> {
-            let mut own = Vec::new();
-            self.records_on(carrier, &mut own)?;
-            for mut entry in own {
+        let mut look = |carrier: &str| -> Result<(), Fault> {
+            let known = found.len();
+            self.records_on(carrier, found)?;
+            for entry in &mut found[known..] {
                 entry.value = kept_of(&entry.property, &entry.value);
-                found.push(entry);
             }
             Ok(())
         };
-        look(dataset, found)?;
+        look(dataset)?;
         let of_transactions = format!("{dataset}@txn-");
         let snapshots = if_there(self.libzfs.snapshots(dataset))?.unwrap_or_default();
         let mut snapshots =
             snapshots.iter().filter(|name| name.starts_with(&of_transactions) && is_sound(name));
-        snapshots.try_for_each(|snapshot| look(snapshot, found))
+        snapshots.try_for_each(|snapshot| look(snapshot))
     }
 
     pub(super) fn records_on(self, carrier: &str, found: &mut Vec<Entry>) -> Result<(), Fault> {
@@ -185,7 +184,6 @@ impl Plain {
         let mut facts = Facts {
             guid: Guid(number("guid")?),
             volume: false,
-            origin_name: origin_of(props.view()).filter(|_| origin.is_some()),
             origin,
             children: 0,
             mountpoint: PathBuf::new(),
@@ -243,11 +241,10 @@ impl Plain {
                     continue;
                 };
                 let is_marked = mark.as_ref().is_none_or(|(property, value)| {
-                    let mark = props.list(property).ok();
-                    let is = |key, expected: &str| {
-                        mark.is_some_and(|mark| mark.os_str(key).ok() == Some(OsStr::new(expected)))
-                    };
-                    is("source", &name) && value.as_ref().is_none_or(|value| is("value", value))
+                    let own = own_of(props.view(), &name, property);
+                    own.is_some_and(|own| {
+                        value.as_ref().is_none_or(|value| own == OsStr::new(value))
+                    })
                 });
                 if found == guid.0
                     && is_marked
@@ -289,9 +286,9 @@ impl Plain {
         Ok(props.and_then(|props| origin_of(props.view())))
     }
 
-    /// The properties of a dataset with the guid of its origin, which others' commits may move between
-    /// the two questions. None is also the guid of one that can't be seen.
-    fn props_and_origin(self, name: &str) -> Result<Option<(NvList, Option<Guid>)>, Fault> {
+    /// The properties of a dataset with its origin, which others' commits may move between the two questions.
+    /// None is also the origin that can't be seen.
+    fn props_and_origin(self, name: &str) -> Result<Option<(NvList, Option<Origin>)>, Fault> {
         let mut tries = MOVES;
         loop {
             let Some(props) = self.props(name)? else { return Ok(None) };
@@ -299,7 +296,7 @@ impl Plain {
             let guid = self.guid(&origin)?;
             tries -= 1;
             if guid.is_some() || tries == 0 {
-                return Ok(Some((props, guid)));
+                return Ok(Some((props, guid.map(|guid| Origin { name: origin, guid }))));
             }
         }
     }
@@ -339,10 +336,7 @@ impl Plain {
 
     /// The own value of a user property.
     pub(super) fn own(self, name: &str, property: &str) -> Result<Option<OsString>, Fault> {
-        let Some(props) = self.props(name)? else { return Ok(None) };
-        let Ok(attributes) = props.list(property) else { return Ok(None) };
-        let own = attributes.os_str("source").is_ok_and(|source| source == name);
-        Ok(if own { attributes.os_str("value").ok().map(OsStr::to_owned) } else { None })
+        Ok(self.props(name)?.and_then(|props| own_of(props.view(), name, property)))
     }
 
     /// The name by which a snapshot is there, if it is: promotes of others move it. One that bears no mark, such as the
@@ -350,12 +344,12 @@ impl Plain {
     pub(super) fn find(self, name: &str, guid: Guid) -> Result<Option<String>, Fault> {
         let Some((dataset, leaf)) = name.split_once('@') else { return Ok(None) };
         let Some((parent, _)) = dataset.rsplit_once('/') else { return Ok(None) };
-        let stem = |name: &str| name.parse().map(|name: DatasetName| name.stem().to_owned()).ok();
         let found = self.find_snapshot(parent, leaf, guid)?;
-        let is_beside = |found: &String| {
-            let holder = found.split('@').next().unwrap_or_default();
-            stem(holder).is_some() && stem(holder) == stem(dataset)
+        let stem = |snapshot: &str| {
+            let holder = snapshot.split('@').next()?.parse::<DatasetName>().ok()?;
+            Some(holder.stem().to_owned())
         };
+        let is_beside = |found: &str| stem(found).is_some_and(|found| Some(found) == stem(name));
         Ok(found.filter(|found| mark_of(leaf).is_some() || is_beside(found)))
     }
 
@@ -370,15 +364,9 @@ impl Plain {
 
     /// Whether a dataset is there, and is a clone of this snapshot.
     pub(super) fn has_origin(self, name: &str, origin: Option<Guid>) -> Result<bool, Fault> {
-        Ok(self.props_and_origin(name)?.is_some_and(|(_, found)| found == origin))
+        let found = self.props_and_origin(name)?;
+        Ok(found.is_some_and(|(_, found)| found.map(|found| found.guid) == origin))
     }
-}
-
-/// Whether a dataset is the target of transactions, or bears a name that they give to what is beside it.
-fn is_named_after(name: &str, target: &DatasetName) -> bool {
-    name.strip_prefix(target.as_str()).is_some_and(|rest| {
-        rest.is_empty() || rest.starts_with("-txn-") || rest.starts_with("-old-")
-    })
 }
 
 /// Of a dataset that may have gone meanwhile.
@@ -388,6 +376,14 @@ fn if_there<T>(result: Result<T, LibZfsError>) -> Result<Option<T>, Fault> {
         Err(error) if error.errno == Errno::NOENT => Ok(None),
         Err(error) => Err(error.into()),
     }
+}
+
+/// Among the properties of `name`, the value of one that was set there.
+fn own_of(props: NvRef<'_>, name: &str, property: &str) -> Option<OsString> {
+    let attributes = props.list(property).ok()?;
+    let is_own = attributes.os_str("source").is_ok_and(|source| source == name);
+    let value = attributes.os_str("value").ok()?;
+    is_own.then(|| value.to_owned())
 }
 
 /// The name of a dataset's snapshot, unless it would be longer than there can be one.

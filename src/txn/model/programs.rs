@@ -6,7 +6,7 @@ use crate::engine::{
     PropertyValue, Scope, Staged, Staging, Walk,
 };
 use crate::errno::Errno;
-use crate::name::{DatasetName, TransactionId};
+use crate::name::{DatasetName, transaction_of};
 use crate::receipt::Guid;
 use crate::tools;
 use crate::transfer::Route;
@@ -49,12 +49,6 @@ pub(super) fn set(own: &mut Own, property: &str, value: Option<&str>) {
     }
 }
 
-/// The pattern of promote.lua: a snapshot that transactions take for themselves.
-fn is_of_a_transaction(leaf: &str) -> bool {
-    let id = leaf.strip_prefix("txn-").map(|id| id.strip_suffix("-look").unwrap_or(id));
-    id.is_some_and(|id| id.parse::<TransactionId>().is_ok())
-}
-
 /// What `zfs promote` does.
 fn swap_origins(pool: &mut Pool, clone: &str, head: &str, base: &Snapshot) -> Result<(), Fault> {
     let old = pool.dataset_mut(head)?;
@@ -83,10 +77,7 @@ pub(super) fn journal(pool: &Pool, scope: Scope<'_>) -> Result<Vec<Entry>, Fault
     above.iter().for_each(|name| records(pool, name.as_str(), false, &mut found));
     let parent = target.parent().ok_or(Errno::INVAL)?;
     for child in pool.children(parent.as_str()) {
-        let rest = child.strip_prefix(target.as_str());
-        if rest.is_some_and(|rest| {
-            rest.is_empty() || rest.starts_with("-txn-") || rest.starts_with("-old-")
-        }) {
+        if scope.is_named_after_target(child) {
             records(pool, child, true, &mut found);
         }
     }
@@ -131,7 +122,7 @@ pub(super) fn promote(pool: &mut Pool, promotion: Promotion<'_>) -> Result<Promo
     }
     if let Some(since) = since {
         let mut newer = on_head.iter().filter(|snapshot| snapshot.txg > base.txg);
-        if let Some(newer) = newer.find(|snapshot| !is_of_a_transaction(&snapshot.leaf)) {
+        if let Some(newer) = newer.find(|snapshot| transaction_of(&snapshot.leaf).is_none()) {
             return Ok(Promoted::Newer(format!("{head_name}@{}", newer.leaf)));
         }
         if pool.written(head_name, since)? {

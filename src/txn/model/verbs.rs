@@ -10,8 +10,8 @@ use super::memory::{Dataset, Memory, Own, Snapshot, split};
 use super::programs::{self, PREFIX, known, set};
 use crate::engine::{
     AtEnd, Attached, Concluded, Conclusion, Difference, Engine, Entry, Facts, Fault, InPlaceEnd,
-    Lack, Place, PreparedMount, Private, Promoted, Promotion, PropertyValue, Scope, Settings,
-    Shortage, Staged, Staging, Unfit, Walk, Watch, mark_of,
+    Lack, Origin, Place, PreparedMount, Private, Promoted, Promotion, PropertyValue, Scope,
+    Settings, Shortage, Staged, Staging, Unfit, Walk, Watch, mark_of,
 };
 use crate::errno::Errno;
 use crate::mount::another_ones;
@@ -52,8 +52,10 @@ impl Engine for Memory {
         Ok(Some(Facts {
             guid: Guid(guid),
             volume: false,
-            origin: head.origin.filter(|_| of_head).map(Guid),
-            origin_name: head.origin.filter(|_| of_head).and_then(|guid| pool.first_named(guid)),
+            origin: head
+                .origin
+                .filter(|_| of_head)
+                .and_then(|guid| Some(Origin { name: pool.first_named(guid)?, guid: Guid(guid) })),
             children: if of_head { pool.children(name).count() as u64 } else { 0 },
             mountpoint: if of_head { pool.mountpoint(name).into() } else { PathBuf::new() },
         }))
