@@ -21,6 +21,28 @@ pub enum OpenError {
     /// `/dev/zfs` can't be opened by this user.
     #[error("/dev/zfs can't be opened: run as root (CAP_SYS_ADMIN)")]
     NotPermitted,
+    /// OpenZFS's libraries can't be loaded.
+    #[error(
+        "libzfs can't be loaded; install OpenZFS's user space, 2.2 or later (Debian, Ubuntu: `apt install \
+         zfsutils-linux`): {tried}"
+    )]
+    NoLibrary {
+        /// What was looked for, and what the loader said of each.
+        tried: String,
+    },
+    /// The kernel module or the library is of a release before 2.2.
+    #[error("OpenZFS 2.2 or later is needed, library and kernel module: {found}")]
+    TooOld {
+        /// Which of the two is too old.
+        found: String,
+    },
+    /// Library and module are of releases that don't understand each other: one of them, and not the other, is
+    /// 2.3.1.
+    #[error("OpenZFS 2.3.1 works with itself alone: {found}; update it, and load the new module")]
+    Mismatch {
+        /// The two releases.
+        found: String,
+    },
     /// A name to be confined to is not a dataset's name.
     #[error(transparent)]
     Name(#[from] NameError),

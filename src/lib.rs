@@ -50,6 +50,7 @@
 //! one table of descriptors: none that has called `unshare(CLONE_FILES)` may make calls of this crate.
 
 mod aside;
+mod capabilities;
 mod compare;
 mod engine;
 mod errno;
@@ -57,6 +58,7 @@ mod error;
 mod ffi;
 mod holders;
 mod kernel;
+mod known_bugs;
 mod mount;
 mod name;
 mod owner;
@@ -77,11 +79,13 @@ mod txn;
 mod volume;
 mod zfs;
 
+pub use capabilities::Capabilities;
 pub use errno::Errno;
 pub use error::{
     BeginError, CommitError, Conflict, DetachError, Error, OpenError, RecoverError, ResumeError,
     RollbackError, StepError,
 };
+pub use known_bugs::KnownBug;
 pub use name::{
     BookmarkName, DatasetName, MAX_DEPTH, MAX_NAME_LEN, NameError, NameReason, SnapshotName,
     TransactionId,

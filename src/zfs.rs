@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::thread::sleep;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+use crate::capabilities::Capabilities;
 use crate::engine::{Engine, Facts, Fault, Lack, MARK, PropertyValue, Scope, Settings, Unfit};
 use crate::errno::Errno;
 use crate::error::{BeginError, OpenError, RecoverError, ResumeError, StepError};
@@ -44,12 +45,17 @@ pub struct Zfs {
 impl Zfs {
     /// Opens ZFS. Changes nothing.
     ///
+    /// OpenZFS's libraries are loaded here: the libzfs that the process has already, or else the newest that is
+    /// installed (`libzfs.so.7`, `.so.6`, `.so.4`).
+    ///
     /// # Errors
-    /// When the kernel module isn't loaded, or `/dev/zfs` may not be opened.
+    /// When no library is there, the kernel module isn't loaded, one of them is of a release before 2.2, or
+    /// `/dev/zfs` may not be opened.
     ///
     /// # Privileges
     /// None here, beyond opening `/dev/zfs`; [`TransactionBuilder::begin`] needs `CAP_SYS_ADMIN`.
     pub fn open() -> Result<Self, OpenError> {
+        Capabilities::find()?;
         let kernel = Kernel::open().map_err(|Fault { errno, .. }| match errno {
             Errno::NOENT | Errno::NXIO => OpenError::NoModule,
             Errno::PERM | Errno::ACCES => OpenError::NotPermitted,
@@ -75,6 +81,22 @@ impl Zfs {
             names.into_iter().map(|name| name.as_ref().parse()).collect();
         let confinement = Some(Arc::from(names?));
         Ok(Self { confinement, ..Self::open()? })
+    }
+
+    /// What OpenZFS and the kernel of this machine are and can do: what a report of a bug should have in it, and
+    /// the [bugs](crate::KnownBug) that are known of the module's release. Whether a pool lacks something is told
+    /// by [`begin`](TransactionBuilder::begin).
+    ///
+    /// # Errors
+    /// As [`Zfs::open`].
+    ///
+    /// # Examples
+    /// ```no_run
+    /// println!("{}", zfs_txn::Zfs::open()?.capabilities()?);
+    /// # Ok::<(), zfs_txn::OpenError>(())
+    /// ```
+    pub fn capabilities(&self) -> Result<Capabilities, OpenError> {
+        Capabilities::find()
     }
 
     /// Zfs on an engine of one's own, for tests.

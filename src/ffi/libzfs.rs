@@ -11,6 +11,7 @@ use std::ptr::{self, NonNull};
 use std::sync::{Mutex, PoisonError};
 
 use super::bindings as c;
+use super::library::openzfs;
 use super::lzc::Lzc;
 use super::nvlist::{NvError, NvList, NvRef};
 use super::signals::Blocked;
@@ -62,10 +63,10 @@ impl Handle {
         // SAFETY: libzfs_init gives a new handle, or null and errno. It writes tables that all handles share
         // (zfs_prop_init, zpool_feature_init): one call at a time, and the first before any other call
         // (`LibZfs::open`). Later ones write what is there already.
-        let raw = unsafe { c::libzfs_init() };
+        let raw = unsafe { openzfs().libzfs_init() };
         let raw = NonNull::new(raw).ok_or_else(|| fail(last_errno().into()))?;
         // SAFETY: the handle is valid; errors are to be returned, not printed.
-        unsafe { c::libzfs_print_on_error(raw.as_ptr(), c::boolean_t::B_FALSE) };
+        unsafe { openzfs().libzfs_print_on_error(raw.as_ptr(), c::boolean_t::B_FALSE) };
         Ok(Self(raw))
     }
 
@@ -73,7 +74,7 @@ impl Handle {
     /// seem to have failed with it.
     fn has_failed(&self) -> bool {
         // SAFETY: the handle is valid, and this thread's.
-        unsafe { c::libzfs_errno(self.0.as_ptr()) != 0 }
+        unsafe { openzfs().libzfs_errno(self.0.as_ptr()) != 0 }
     }
 }
 
@@ -86,7 +87,7 @@ impl Drop for Handle {
         drop(idle);
         // SAFETY: frees a handle that isn't used again, with its descriptor. That of libzfs_core stays open,
         // as `Lzc` is one more user of it.
-        unsafe { c::libzfs_fini(self.0.as_ptr()) }
+        unsafe { openzfs().libzfs_fini(self.0.as_ptr()) }
     }
 }
 
@@ -131,7 +132,7 @@ impl LibZfs {
         const CALL: &str = "zfs_get_all_props";
         let dataset = self.dataset(name, ANY)?;
         // SAFETY: gives the list inside the dataset's handle, which is open until the function ends.
-        let props = unsafe { NvRef::from_raw(c::zfs_get_all_props(dataset.raw.as_ptr())) };
+        let props = unsafe { NvRef::from_raw(openzfs().zfs_get_all_props(dataset.raw.as_ptr())) };
         match props {
             Some(props) => props.try_clone(),
             None => NvList::new(),
@@ -160,9 +161,11 @@ impl LibZfs {
             .and_then(|mut props| props.add_str(property, value).map(|()| props))
             .map_err(|e| unbuilt(CALL, name, &e))?;
         let dataset = self.dataset(name, ANY)?;
+        let flags = c::ZFS_SET_NOMOUNT as i32;
         // SAFETY: takes an open dataset and a list, which it reads.
-        let error =
-            unsafe { c::zfs_txn_prop_set_list_nomount(dataset.raw.as_ptr(), props.as_ptr()) };
+        let error = unsafe {
+            openzfs().zfs_prop_set_list_flags(dataset.raw.as_ptr(), props.as_ptr(), flags)
+        };
         if error == 0 { Ok(()) } else { Err(dataset.error(CALL)) }
     }
 
@@ -178,7 +181,7 @@ impl LibZfs {
         let dataset = self.dataset(name, HEAD)?;
         let mut out = ptr::null_mut();
         // SAFETY: takes an open dataset, and stores a new list in `out`, or fails.
-        let error = unsafe { c::zfs_get_fsacl(dataset.raw.as_ptr(), &mut out) };
+        let error = unsafe { openzfs().zfs_get_fsacl(dataset.raw.as_ptr(), &mut out) };
         if error != 0 {
             return Err(dataset.error(CALL));
         }
@@ -204,7 +207,8 @@ impl LibZfs {
         let dataset = self.dataset(name, HEAD)?;
         let add = c::boolean_t::B_FALSE;
         // SAFETY: takes an open dataset and a list, which it reads.
-        let error = unsafe { c::zfs_set_fsacl(dataset.raw.as_ptr(), add, permissions.as_ptr()) };
+        let error =
+            unsafe { openzfs().zfs_set_fsacl(dataset.raw.as_ptr(), add, permissions.as_ptr()) };
         if error != 0 { Err(dataset.error("zfs_set_fsacl")) } else { Ok(()) }
     }
 
@@ -220,7 +224,7 @@ impl LibZfs {
         let signals = Blocked::new();
         let library = Handle::take()?;
         // SAFETY: takes a handle that nobody else has, and a C string.
-        let raw = unsafe { c::zfs_open(library.0.as_ptr(), c_name.as_ptr(), types as i32) };
+        let raw = unsafe { openzfs().zfs_open(library.0.as_ptr(), c_name.as_ptr(), types as i32) };
         match NonNull::new(raw) {
             Some(raw) => Ok(Dataset { raw, library, _signals: signals, name: name.to_owned() }),
             None => Err(error_of(&library, CALL, name)),
@@ -248,7 +252,7 @@ impl Dataset {
 impl Drop for Dataset {
     fn drop(&mut self) {
         // SAFETY: zfs_close frees an open dataset's handle; this one isn't used again.
-        unsafe { c::zfs_close(self.raw.as_ptr()) }
+        unsafe { openzfs().zfs_close(self.raw.as_ptr()) }
     }
 }
 
@@ -256,9 +260,9 @@ impl Drop for Dataset {
 fn error_of(library: &Handle, call: &'static str, dataset: &str) -> LibZfsError {
     let handle = library.0.as_ptr();
     // SAFETY: the handle is valid, and this thread's.
-    let code = unsafe { c::libzfs_errno(handle) };
+    let code = unsafe { openzfs().libzfs_errno(handle) };
     // SAFETY: gives a C string that lives until the library's next error.
-    let description = unsafe { CStr::from_ptr(c::libzfs_error_description(handle)) };
+    let description = unsafe { CStr::from_ptr(openzfs().libzfs_error_description(handle)) };
     LibZfsError {
         call,
         dataset: dataset.to_owned(),
@@ -284,7 +288,10 @@ fn nearest_errno(code: c::zfs_error) -> Errno {
         e::EZFS_POOLUNAVAIL => Errno::AGAIN,
         e::EZFS_NOTSUP | e::EZFS_BADVERSION | e::EZFS_IOC_NOTSUPPORTED => Errno::NOTSUP,
         e::EZFS_WRONG_PARENT => Errno::ZFS_ERR_WRONG_PARENT,
-        e::EZFS_IO | e::EZFS_UNKNOWN => Errno::IO,
+        e::EZFS_IO => Errno::IO,
+        // `EZFS_UNKNOWN` comes last, and moves with each that is added before it: 2098 in OpenZFS 2.2.0, 2100
+        // from 2.2.4 on.
+        other if other.0 >= e::EZFS_RAIDZ_EXPAND_IN_PROGRESS.0 => Errno::IO,
         _ => Errno::INVAL,
     }
 }

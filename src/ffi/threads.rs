@@ -10,6 +10,7 @@
 //! ends belong to a table that no thread of the caller has: else a child that goes on would keep a pipe
 //! open, and whoever waits for its end would wait for the child's.
 
+use std::ffi::{c_long, c_uint};
 use std::fs;
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
 use std::sync::mpsc::channel;
@@ -17,10 +18,18 @@ use std::thread::{Builder, Scope, ScopedJoinHandle};
 
 use rustix::thread::{UnshareFlags, unshare_unsafe};
 
-use super::bindings;
+use super::last_errno;
 use super::signals::uninterrupted;
 use crate::engine::Fault;
 use crate::errno::Errno;
+
+unsafe extern "C" {
+    fn syscall(number: c_long, ...) -> c_long;
+}
+
+/// `close_range(2)`, which has one number on all architectures but Alpha. Not every C library has a function for
+/// the call.
+const CLOSE_RANGE: c_long = 436;
 
 /// What an `EAGAIN` is about that doesn't come from ZFS, where it says that the pool is suspended.
 pub(crate) const NO_THREAD: &str = "no further thread could be started";
@@ -83,11 +92,24 @@ fn zfs_devices() -> Result<Vec<RawFd>, Fault> {
 
 /// Leaves the calling thread these descriptors, in ascending order, in a table of its own.
 fn keep_only(sorted: &[RawFd]) -> Result<(), Fault> {
-    // SAFETY: reads as many numbers as there are. It changes the table of this thread alone; whatever
-    // it owned in the shared one (nothing) it would lose.
-    match unsafe { bindings::zfs_txn_keep_only(sorted.as_ptr(), sorted.len()) } {
+    keep_all()?;
+    let mut next = 0;
+    for kept in sorted.iter().map(|kept| kept.unsigned_abs()) {
+        if kept > next {
+            close_range(next, kept - 1)?;
+        }
+        next = kept + 1;
+    }
+    close_range(next, c_uint::MAX)
+}
+
+/// Closes the descriptors from `first` to `last` of the calling thread's own table.
+fn close_range(first: c_uint, last: c_uint) -> Result<(), Fault> {
+    // SAFETY: the arguments are those of close_range(2), two numbers and no flags. The table is this thread's
+    // alone; whatever it owned in the shared one (nothing) it would lose.
+    match unsafe { syscall(CLOSE_RANGE, first, last, 0_u32) } {
         0 => Ok(()),
-        error => Err(Errno::from_raw(error).into()),
+        _ => Err(last_errno().into()),
     }
 }
 

@@ -30,7 +30,7 @@ const INITIAL_USER_NAMESPACE: u64 = 0xefff_fffd;
 
 /// Whether this process is in another user namespace than the initial one. Without a /proc that tells, it
 /// counts as not.
-pub(super) fn is_in_a_container() -> bool {
+pub(crate) fn is_in_a_container() -> bool {
     let namespace = std::fs::metadata("/proc/self/ns/user");
     namespace.is_ok_and(|found| found.ino() != INITIAL_USER_NAMESPACE)
 }

@@ -16,7 +16,7 @@ pub(crate) type Contexts = Vec<(&'static str, String)>;
 /// What the first mount of a dataset is given for all of them.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Shared {
-    /// Where the dataset is seen: below it ZFS mounts the snapshots into which somebody looks. From OpenZFS 2.3
+    /// Where the dataset is seen: below it ZFS mounts the snapshots into which somebody looks. From OpenZFS 2.2.7
     /// on this counts for processes in a chroot alone, before for all (`zfsctl_snapshot_mount`).
     pub(crate) seen_at: Option<PathBuf>,
     /// SELinux refuses mounts of one file system that don't have the same.
@@ -29,7 +29,8 @@ impl Shared {
             fsconfig_set_string(context, *option, value.as_str())?;
         }
         if let Some(path) = &self.seen_at {
-            // A hint: the kernel takes no strings of more than 255 bytes here, and before 2.3 no commas.
+            // A hint: the kernel takes no strings of more than 255 bytes here, and before 2.3.7 and 2.4.2
+            // no commas.
             let set = fsconfig_set_string(context, "mntpoint", path.as_path());
             if let Err(errno) = set {
                 tracing::debug!(path = %path.display(), %errno, "the mount doesn't know its place");

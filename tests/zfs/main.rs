@@ -10,6 +10,7 @@
 mod advice;
 mod busy;
 mod bytes;
+mod capabilities;
 mod commit;
 mod container;
 mod endurance;

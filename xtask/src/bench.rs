@@ -25,7 +25,7 @@ const DISK: &str = "/dev/vdc";
 pub(crate) fn run(cache: &Cache, line: &Line, name: Option<&str>) -> Result<ExitCode> {
     let machine = Machine::prepare(cache, line)?;
     let step = Step::begin_quiet("building the benchmarks");
-    let mut build = sysroot::guest_cargo(&machine.root, "bench", &format!("vm-{}", line.zfs));
+    let mut build = sysroot::guest_cargo(&machine.root, "bench", sysroot::GUEST);
     let built = sysroot::build(build.args(["--no-run", "--benches"]))?;
     step.done();
     let wanted = |bench: &str| name.is_none_or(|name| name == bench);

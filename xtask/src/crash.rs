@@ -71,7 +71,7 @@ const SHOWN: usize = 30;
 pub(crate) fn run(cache: &Cache, line: &Line, cuts: u64, seed: Option<u64>) -> Result<ExitCode> {
     let machine = Machine::prepare(cache, line)?;
     let step = Step::begin_quiet("building the load");
-    let mut build = sysroot::guest_cargo(&machine.root, "build", &format!("vm-{}", line.zfs));
+    let mut build = sysroot::guest_cargo(&machine.root, "build", sysroot::GUEST);
     let built = sysroot::build(build.args(["--example", PROGRAM]))?;
     step.done();
     let program = built

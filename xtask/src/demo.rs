@@ -53,7 +53,7 @@ pub(crate) fn run(
     }
     let machine = Machine::prepare(cache, line)?;
     let step = Step::begin_quiet("building the examples");
-    let mut build = sysroot::guest_cargo(&machine.root, "build", &format!("vm-{}", line.zfs));
+    let mut build = sysroot::guest_cargo(&machine.root, "build", sysroot::GUEST);
     let built = sysroot::build(build.args(EXAMPLES.map(|name| format!("--example={name}"))))?;
     step.done();
     for name in EXAMPLES {

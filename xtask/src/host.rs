@@ -24,13 +24,13 @@ const NEEDED: &[Needed] = &[
     ("util-linux", || program("setpriv").is_some() && program("unshare").is_some()),
     ("gcc", || program("gcc").is_some()),
     ("libc6-dev", || Path::new("/usr/include/stdio.h").exists()),
-    ("pkg-config", || program("pkg-config").is_some()),
-    // bindgen needs libclang and also clang's own headers.
-    ("libclang-dev", || has_libclang() && has_clang_headers()),
 ];
 
+/// What bindgen needs: libclang, and clang's own headers.
+const NEEDED_FOR_BINDINGS: Needed = ("libclang-dev", || has_libclang() && has_clang_headers());
+
 /// Makes sure that all needed packages are there, installing them where that can be done.
-pub(crate) fn prepare(cache: &Cache) -> Result<()> {
+pub(crate) fn prepare(cache: &Cache, bindings: bool) -> Result<()> {
     if !cfg!(all(target_os = "linux", target_arch = "x86_64")) {
         bail!(
             "the virtual machine and its tools are for x86_64 Linux only; this is {} {}",
@@ -38,12 +38,12 @@ pub(crate) fn prepare(cache: &Cache) -> Result<()> {
             std::env::consts::OS
         );
     }
-    if missing().is_empty() {
+    if missing(bindings).is_empty() {
         return Ok(());
     }
     let _lock = cache.lock("apt")?;
     // Another run may have installed them meanwhile.
-    let missing = missing();
+    let missing = missing(bindings);
     if missing.is_empty() {
         return Ok(());
     }
@@ -62,7 +62,7 @@ pub(crate) fn prepare(cache: &Cache) -> Result<()> {
     let mut install = apt(&["install", "-y", "--no-install-recommends"]);
     install.args(&missing);
     process::logged(&format!("installing {list}"), install, &log, INSTALL_LIMIT)?;
-    let still = self::missing();
+    let still = self::missing(bindings);
     if !still.is_empty() {
         bail!("installed, but still not found: {}", still.join(" "));
     }
@@ -90,8 +90,14 @@ pub(crate) fn has_kvm() -> bool {
     flag && std::fs::File::options().read(true).write(true).open("/dev/kvm").is_ok()
 }
 
-fn missing() -> Vec<&'static str> {
-    NEEDED.iter().filter(|(_, is_there)| !is_there()).map(|(package, _)| *package).collect()
+fn missing(bindings: bool) -> Vec<&'static str> {
+    let for_bindings = bindings.then_some(&NEEDED_FOR_BINDINGS);
+    NEEDED
+        .iter()
+        .chain(for_bindings)
+        .filter(|(_, is_there)| !is_there())
+        .map(|(package, _)| *package)
+        .collect()
 }
 
 fn program(name: &str) -> Option<PathBuf> {

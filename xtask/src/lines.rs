@@ -1,4 +1,4 @@
-//! The OpenZFS release lines that tests run on: one row each.
+//! The OpenZFS release lines that tests run on: one row each, all from Debian's packages.
 
 use anyhow::{Result, anyhow};
 
@@ -14,8 +14,10 @@ pub(crate) struct Pin {
 /// How a root tree with one OpenZFS release line is put together.
 #[derive(Debug)]
 pub(crate) struct Line {
-    /// The release line, as `--zfs` names it.
+    /// The line, as `--zfs` names it.
     pub(crate) zfs: &'static str,
+    /// What its releases begin with: a mirror may have gone on to others.
+    pub(crate) release: &'static str,
     /// The Debian suite of everything not pinned.
     pub(crate) suite: &'static str,
     /// Where OpenZFS itself comes from, when not from `suite`.
@@ -38,8 +40,35 @@ const PACKAGES: &[&str] = &[
 ];
 
 /// All lines; the first is the default.
-pub(crate) const LINES: &[Line] =
-    &[Line { zfs: "2.3", suite: "trixie", pin: None, packages: PACKAGES }];
+pub(crate) const LINES: &[Line] = &[
+    Line { zfs: "2.3", release: "2.3.", suite: "trixie", pin: None, packages: PACKAGES },
+    // The same kernel with a newer module: another order of locks for volumes, mounts by the kernel's own way.
+    Line {
+        zfs: "2.4",
+        release: "2.4.",
+        suite: "trixie",
+        pin: Some(Pin { suite: "trixie-backports", package: "src:zfs-linux" }),
+        packages: PACKAGES,
+    },
+    // All that is old at once: Linux 6.1 puts no mount beneath another, and the module has bugs that were mended.
+    Line {
+        zfs: "2.3.2",
+        release: "2.3.2",
+        suite: "bookworm",
+        pin: Some(Pin { suite: "bookworm-backports", package: "src:zfs-linux" }),
+        packages: PACKAGES,
+    },
+    // What breaks next.
+    Line { zfs: "newest", release: "2.", suite: "forky", pin: None, packages: PACKAGES },
+];
+
+/// The lines that `zfs` names, in this order, with commas between them; or all.
+pub(crate) fn chosen(zfs: &str) -> Result<Vec<&'static Line>> {
+    match zfs {
+        "all" => Ok(LINES.iter().collect()),
+        some => some.split(',').map(find).collect(),
+    }
+}
 
 /// The row for `zfs`.
 pub(crate) fn find(zfs: &str) -> Result<&'static Line> {
@@ -59,6 +88,15 @@ mod tests {
             assert_eq!(LINES.iter().filter(|other| other.zfs == line.zfs).count(), 1);
             assert_eq!(find(line.zfs).unwrap().suite, line.suite);
         }
+    }
+
+    #[test]
+    fn several_lines_are_chosen_in_order() {
+        let names =
+            |zfs| chosen(zfs).map(|lines| lines.iter().map(|line| line.zfs).collect::<Vec<_>>());
+        assert_eq!(names("2.4,2.3").unwrap(), ["2.4", "2.3"]);
+        assert_eq!(names("all").unwrap().len(), LINES.len());
+        assert!(names("2.4,").is_err());
     }
 
     #[test]

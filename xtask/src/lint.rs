@@ -7,8 +7,8 @@ use anyhow::Result;
 
 use crate::cache::Cache;
 use crate::lines::Line;
-use crate::tree;
-use crate::{msrv, process, sysroot};
+use crate::sysroot::GUEST;
+use crate::{bindings, msrv, process, sysroot, tree};
 
 /// The longest that one check may take.
 const LIMIT: Duration = Duration::from_secs(30 * 60);
@@ -17,32 +17,37 @@ const LIMIT: Duration = Duration::from_secs(30 * 60);
 pub(crate) fn run(cache: &Cache, line: &Line) -> Result<ExitCode> {
     let root = tree::root(cache, line)?;
     let rust = tree::rust(cache)?;
-    let target = format!("vm-{}", line.zfs);
     let mut format = sysroot::cargo();
     format.args(["fmt", "--all", "--check"]);
-    let mut clippy = sysroot::guest_cargo(&root, "clippy", &target);
+    let mut clippy = sysroot::guest_cargo(&root, "clippy", GUEST);
     clippy.args(["--workspace", "--all-targets", "--", "-D", "warnings"]);
-    let mut documentation = sysroot::guest_cargo(&root, "doc", &target);
+    let mut documentation = sysroot::guest_cargo(&root, "doc", GUEST);
     documentation.args(["--no-deps", "--lib"]);
     documentation.env("CARGO_ENCODED_RUSTDOCFLAGS", "-Dwarnings");
     let mut oldest = sysroot::guest_cargo(&root, "check", "msrv");
     oldest.args(["--workspace", "--all-targets"]).env("RUSTC", msrv::rustc(&rust)?);
-    Ok(report([
-        ("format", format),
-        ("clippy", clippy),
-        ("documentation", documentation),
-        ("oldest supported compiler", oldest),
-    ]))
+    let bindings = bindings::check(&root);
+    Ok(report(
+        bindings,
+        [
+            ("format", format),
+            ("clippy", clippy),
+            ("documentation", documentation),
+            ("oldest supported compiler", oldest),
+        ],
+    ))
 }
 
-fn report<const COUNT: usize>(checks: [(&str, Command); COUNT]) -> ExitCode {
-    let mut failed = 0;
+fn report<const COUNT: usize>(bindings: Result<()>, checks: [(&str, Command); COUNT]) -> ExitCode {
+    let mut results = vec![bindings];
     for (label, command) in checks {
-        if let Err(error) = process::shown(&format!("checking: {label}"), command, LIMIT) {
-            eprintln!("error: {error:#}");
-            failed += 1;
-        }
+        results.push(process::shown(&format!("checking: {label}"), command, LIMIT));
     }
-    println!("{} passed, {failed} failed", COUNT - failed);
+    let errors: Vec<_> = results.iter().filter_map(|result| result.as_ref().err()).collect();
+    for error in &errors {
+        eprintln!("error: {error:#}");
+    }
+    let failed = errors.len();
+    println!("{} passed, {failed} failed", results.len() - failed);
     if failed == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }

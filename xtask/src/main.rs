@@ -1,6 +1,7 @@
 //! Developer commands: tests on real ZFS in a virtual machine, lints, benchmarks.
 
 mod bench;
+mod bindings;
 mod cache;
 mod command;
 mod console;
@@ -59,14 +60,17 @@ enum Command {
     },
     /// Run all tests, those that need ZFS in a virtual machine.
     Test {
-        /// The OpenZFS release line.
+        /// The OpenZFS release line, or several with commas between them, or `all`: the first one is tested in
+        /// full, each other one by what depends on kernel and module most.
         #[arg(long, default_value = "2.3")]
         zfs: String,
         /// Only the tests whose name contains this.
         filter: Option<String>,
     },
-    /// Check format, lints, documentation and the oldest supported compiler.
+    /// Check format, lints, documentation, bindings and the oldest supported compiler.
     Lint,
+    /// Write the bindings to OpenZFS's C libraries anew.
+    Bindings,
     /// Publish a directory, by default this project's sources, in a virtual machine; then commit under
     /// readers that verify all they see.
     Demo {
@@ -119,13 +123,19 @@ fn main() -> ExitCode {
 
 fn run(command: Command) -> Result<ExitCode> {
     let cache = Cache::open()?;
-    host::prepare(&cache)?;
+    host::prepare(&cache, matches!(command, Command::Lint | Command::Bindings))?;
     match command {
         Command::Vm { zfs, timeout, disks, command } => {
             command::run(&cache, lines::find(&zfs)?, timeout, &disks, &command)
         }
-        Command::Test { zfs, filter } => test::run(&cache, lines::find(&zfs)?, filter.as_deref()),
+        Command::Test { zfs, filter } => {
+            test::run(&cache, &lines::chosen(&zfs)?, filter.as_deref())
+        }
         Command::Lint => lint::run(&cache, &lines::LINES[0]),
+        Command::Bindings => {
+            bindings::write(&tree::root(&cache, &lines::LINES[0])?)?;
+            Ok(ExitCode::SUCCESS)
+        }
         Command::Demo { zfs, commits, reads, strategy, dir } => {
             let show = demo::Show { commits, reads, strategy: &strategy };
             demo::run(&cache, lines::find(&zfs)?, &show, dir.as_deref())

@@ -15,11 +15,35 @@ const NEEDS_ZFS: &str = "on_zfs";
 /// The integration test that needs ZFS as a whole.
 const ZFS_SUITE: &str = "zfs";
 
+/// The integration test that asks a line's headers.
+const HEADERS_SUITE: &str = "abi";
+/// What runs on lines that aren't tested in full, by the beginnings of names: what the kernel and the module do, and
+/// not the campaigns, which try again and again what is the same on all lines.
+const CORE: &[&str] = &[
+    "capabilities::",
+    "commit::",
+    "container::",
+    "fence::",
+    "ffi::",
+    "held::",
+    "in_place::",
+    "kernel::on_zfs::",
+    "mount::",
+    "mounts::",
+    "pages::",
+    "recovery::",
+    "resume::",
+    "rollback::",
+    "volumes::",
+];
+
 /// Tests of one program that run in one place.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(crate) struct Suite {
     /// The program.
     pub(crate) program: PathBuf,
+    /// The target's name.
+    target: String,
     /// Whether it is linked against the root tree's libraries.
     pub(crate) for_guest: bool,
     /// The tests to run.
@@ -39,10 +63,28 @@ pub(crate) struct Suites {
     pub(crate) empty: Vec<String>,
 }
 
+impl Suites {
+    /// What runs on lines that aren't tested in full.
+    pub(crate) fn on_other_lines(&self) -> Self {
+        let short = |suite: &Suite| {
+            let mut suite = suite.clone();
+            suite.names.retain(|name| CORE.iter().any(|core| name.starts_with(core)));
+            (!suite.names.is_empty()).then_some(suite)
+        };
+        let host = self.host.iter().filter(|suite| suite.target == HEADERS_SUITE);
+        Self {
+            host: host.cloned().collect(),
+            vm: self.vm.iter().filter_map(short).collect(),
+            programs: self.programs.clone(),
+            empty: Vec::new(),
+        }
+    }
+}
+
 /// Builds all test programs and sorts out the tests that `filter` keeps.
-pub(crate) fn collect(root: &Root, target: &str, filter: Option<&str>) -> Result<Suites> {
+pub(crate) fn collect(root: &Root, filter: Option<&str>) -> Result<Suites> {
     let step = Step::begin_quiet("building the tests");
-    let ours = sysroot::build(sysroot::guest_cargo(root, "test", target).arg("--no-run"))?;
+    let ours = sysroot::build(sysroot::guest_cargo(root, "test", sysroot::GUEST).arg("--no-run"))?;
     let tools = sysroot::build(sysroot::cargo().args(["test", "--no-run", "--package", "xtask"]))?;
     step.done();
     let mut suites = Suites::default();
@@ -66,7 +108,8 @@ pub(crate) fn collect(root: &Root, target: &str, filter: Option<&str>) -> Result
             .partition::<Vec<_>, _>(|name| for_guest && needs_zfs(artefact, name));
         for (names, place) in [(vm, &mut suites.vm), (host, &mut suites.host)] {
             if !names.is_empty() {
-                place.push(Suite { program: program.clone(), for_guest, names });
+                let (program, target) = (program.clone(), artefact.target.clone());
+                place.push(Suite { program, target, for_guest, names });
             }
         }
     }

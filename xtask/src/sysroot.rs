@@ -1,4 +1,5 @@
-//! Compiling for the guest on the host: cargo with a root tree as the sysroot.
+//! Compiling for the guest on the host: cargo with the oldest C library of any guest as the sysroot. OpenZFS isn't
+//! needed for that, as its libraries are loaded at run time, so that one program runs on all lines.
 
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
@@ -28,11 +29,13 @@ pub(crate) fn cargo() -> Command {
     command
 }
 
+/// The target directory of what is built for guests.
+pub(crate) const GUEST: &str = "vm";
+
 /// `cargo SUBCOMMAND` for the guest, with a target directory of its own named `target/NAME`.
 pub(crate) fn guest_cargo(root: &Root, subcommand: &str, name: &str) -> Command {
-    let tree = &root.dir;
-    let sysroot = format!("--sysroot={}", tree.display());
-    let libraries = tree::libraries(tree);
+    let sysroot = format!("--sysroot={}", root.libc.display());
+    let libraries = tree::libraries(&root.libc);
     // gcc looks for libraries beside itself before it looks in the sysroot, unless told with -B.
     let first = format!("-B{}/", libraries.display());
     // Encoded flags may hold spaces, as the path of a tree may.
@@ -47,13 +50,7 @@ pub(crate) fn guest_cargo(root: &Root, subcommand: &str, name: &str) -> Command 
         .env_remove("RUSTDOCFLAGS")
         .env("CARGO_ENCODED_RUSTFLAGS", &flags)
         .env("CARGO_ENCODED_RUSTDOCFLAGS", &flags)
-        .env("PKG_CONFIG_ALLOW_CROSS", "1")
-        .env("PKG_CONFIG_SYSROOT_DIR", tree)
-        .env("PKG_CONFIG_LIBDIR", pkg_config_path(&libraries, tree))
-        .env_remove("PKG_CONFIG_PATH")
-        .env("CFLAGS_x86_64_unknown_linux_gnu", &sysroot)
-        .env("BINDGEN_EXTRA_CLANG_ARGS", &sysroot)
-        .env("CARGO_TARGET_X86_64_UNKNOWN_LINUX_GNU_RUNNER", runner(tree));
+        .env("CARGO_TARGET_X86_64_UNKNOWN_LINUX_GNU_RUNNER", runner(&root.dir));
     command
 }
 
@@ -62,6 +59,8 @@ pub(crate) fn on_host(root: &Root, program: &Path) -> Command {
     let mut command = process::bound(tree::loader(&root.dir));
     command.arg("--library-path").arg(tree::libraries(&root.dir)).arg(program);
     command.current_dir(checkout()).env("CARGO_MANIFEST_DIR", checkout());
+    // For `tests/abi.rs`.
+    command.env("ZFS_TXN_HEADERS", &root.dir);
     command
 }
 
@@ -70,11 +69,15 @@ fn runner(tree: &Path) -> String {
     format!("{} --library-path {}", loader.display(), libraries.display())
 }
 
-fn pkg_config_path(libraries: &Path, tree: &Path) -> OsString {
-    let mut path = libraries.join("pkgconfig").into_os_string();
-    path.push(":");
-    path.push(tree.join("usr/share/pkgconfig"));
-    path
+/// What a C compiler must be told to find OpenZFS's headers of a tree.
+pub(crate) fn header_arguments(root: &Root) -> Vec<String> {
+    let include = root.dir.join("usr/include");
+    let mut arguments =
+        vec![format!("--sysroot={}", root.dir.display()), "-D_GNU_SOURCE".to_owned()];
+    for place in ["libspl", "libzfs"] {
+        arguments.push(format!("-I{}", include.join(place).display()));
+    }
+    arguments
 }
 
 /// A program that cargo built.

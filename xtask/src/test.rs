@@ -5,7 +5,7 @@ use std::process::{Command, ExitCode, Stdio};
 use std::sync::mpsc::{self, RecvTimeoutError};
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, anyhow, bail};
 
 use crate::cache::Cache;
 use crate::command::{SILENCE, pass_on};
@@ -14,6 +14,7 @@ use crate::lines::Line;
 use crate::payload::{Payload, quote};
 use crate::progress::Step;
 use crate::suite::{self, Suite, Suites};
+use crate::sysroot::GUEST;
 use crate::tree::Root;
 use crate::vm::{Job, Machine, Stream};
 use crate::{process, sysroot};
@@ -35,21 +36,56 @@ alive=$!
 /// The start of a line by which the guest's script tells which program runs.
 const MARK: &str = "@@xtask";
 
-/// Runs the tests that `filter` keeps, ending with the closing line.
-pub(crate) fn run(cache: &Cache, line: &Line, filter: Option<&str>) -> Result<ExitCode> {
-    let machine = Machine::prepare(cache, line)?;
-    let target = format!("vm-{}", line.zfs);
-    let suites = suite::collect(&machine.root, &target, filter)?;
+/// Runs the tests that `filter` keeps, on the first line all, on the others a part, and ends with the closing line.
+/// The programs are built once, for all lines.
+pub(crate) fn run(cache: &Cache, lines: &[&Line], filter: Option<&str>) -> Result<ExitCode> {
+    let Some((first, others)) = lines.split_first() else { bail!("no line to test on") };
+    let machine = Machine::prepare(cache, first)?;
+    let suites = suite::collect(&machine.root, filter)?;
     let mut verdicts = Vec::new();
-    for suite in &suites.host {
-        verdicts.push(on_host(&machine.root, suite)?);
-    }
-    verdicts.push(doctests(&machine.root, &target, filter)?);
-    verdicts.extend(in_vm(cache, &machine, &suites)?);
-    if filter.is_none() {
-        verdicts.extend(lost(&suites));
-    }
+    std::thread::scope(|scope| {
+        // The first boot of a line may take long to build, which goes on beside the tests.
+        let prepared = scope
+            .spawn(|| others.iter().map(|line| Machine::prepare(cache, line)).collect::<Vec<_>>());
+        for suite in &suites.host {
+            verdicts.push(on_host(&machine.root, "host", suite)?);
+        }
+        verdicts.push(doctests(&machine.root, filter)?);
+        verdicts.extend(in_vm(cache, first, &machine, &suites)?);
+        if filter.is_none() {
+            verdicts.extend(lost(&suites));
+        }
+        let prepared = prepared.join().map_err(|_| anyhow!("preparing the other lines"))?;
+        for (line, machine) in others.iter().zip(prepared) {
+            verdicts.extend(on_other(cache, line, machine, &suites)?);
+        }
+        Ok::<_, anyhow::Error>(())
+    })?;
     Ok(close(verdicts))
+}
+
+/// On a line that isn't the first one: what depends on kernel and module most, and the headers.
+fn on_other(
+    cache: &Cache,
+    line: &Line,
+    machine: Result<Machine>,
+    suites: &Suites,
+) -> Result<Vec<Verdict>> {
+    let machine = match machine {
+        Ok(machine) => machine,
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            return Ok(vec![failure(&format!("{}   the line is missing", line.zfs))]);
+        }
+    };
+    println!("OpenZFS {} on Linux {}", machine.root.zfs, machine.root.kernel);
+    let part = suites.on_other_lines();
+    let mut verdicts = Vec::new();
+    for suite in &part.host {
+        verdicts.push(on_host(&machine.root, line.zfs, suite)?);
+    }
+    verdicts.extend(in_vm(cache, line, &machine, &part)?);
+    Ok(verdicts)
 }
 
 /// Test programs and places without any test: where all tests should run, tests have been lost.
@@ -93,19 +129,19 @@ fn exactly(names: &[String]) -> Vec<String> {
     arguments
 }
 
-fn on_host(root: &Root, suite: &Suite) -> Result<Verdict> {
+fn on_host(root: &Root, label: &str, suite: &Suite) -> Result<Verdict> {
     let mut command = if suite.for_guest {
         sysroot::on_host(root, &suite.program)
     } else {
         process::bound(&suite.program)
     };
     command.args(exactly(&suite.names));
-    watch(command, Watch::new("host", &suite.names))
+    watch(command, Watch::new(label, &suite.names))
 }
 
-fn doctests(root: &Root, target: &str, filter: Option<&str>) -> Result<Verdict> {
+fn doctests(root: &Root, filter: Option<&str>) -> Result<Verdict> {
     let cargo = || {
-        let mut command = sysroot::guest_cargo(root, "test", target);
+        let mut command = sysroot::guest_cargo(root, "test", GUEST);
         command.args(["--quiet", "--doc", "--"]);
         command
     };
@@ -168,7 +204,7 @@ fn watch(mut command: Command, mut watch: Watch) -> Result<Verdict> {
 }
 
 /// Runs all tests that need ZFS in one boot, one program after the other.
-fn in_vm(cache: &Cache, machine: &Machine, suites: &Suites) -> Result<Vec<Verdict>> {
+fn in_vm(cache: &Cache, line: &Line, machine: &Machine, suites: &Suites) -> Result<Vec<Verdict>> {
     if suites.vm.is_empty() {
         return Ok(Vec::new());
     }
@@ -177,7 +213,7 @@ fn in_vm(cache: &Cache, machine: &Machine, suites: &Suites) -> Result<Vec<Verdic
         payload.copy(program, &guest_path(program))?;
     }
     let mut watches: Vec<_> =
-        suites.vm.iter().map(|suite| (Watch::new("vm", &suite.names), None)).collect();
+        suites.vm.iter().map(|suite| (Watch::new(line.zfs, &suite.names), None)).collect();
     let mut current = None;
     let mut lines = Lines::default();
     let job = Job { disks: &[], limit: Some(VM_LIMIT), silence: Some(SILENCE), interactive: false };
@@ -209,10 +245,12 @@ fn in_vm(cache: &Cache, machine: &Machine, suites: &Suites) -> Result<Vec<Verdic
         watches.into_iter().map(|(watch, status)| watch.verdict(status)).collect();
     match outcome {
         Ok(0) => {}
-        Ok(status) => verdicts.push(failure(&format!("vm    the job (exit status {status})"))),
+        Ok(status) => {
+            verdicts.push(failure(&format!("{}   the job (exit status {status})", line.zfs)));
+        }
         Err(error) => {
             eprintln!("error: {error:#}");
-            verdicts.push(failure("vm    the virtual machine itself"));
+            verdicts.push(failure(&format!("{}   the virtual machine itself", line.zfs)));
         }
     }
     Ok(verdicts)

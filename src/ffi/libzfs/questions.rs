@@ -1,12 +1,13 @@
 //! Lists and numbers that libzfs_core has no call for, and user properties: what channel programs know
 //! by themselves.
 
-use std::ffi::{CStr, OsStr, c_char};
+use std::ffi::{CStr, OsStr, c_char, c_int, c_void};
 use std::os::unix::ffi::OsStrExt;
 use std::path::PathBuf;
-use std::ptr::NonNull;
+use std::ptr::{self, NonNull};
 
 use super::super::bindings as c;
+use super::super::library::openzfs;
 use super::super::nvlist::{NvList, NvRef, Value};
 use super::super::signals::Blocked;
 use super::{ANY, HEAD, Handle, LibZfs, LibZfsError, error_of, failed, unbuilt};
@@ -23,6 +24,31 @@ pub(crate) struct Child {
     pub(crate) opens: bool,
 }
 
+/// What is listed.
+#[derive(Clone, Copy)]
+enum Below {
+    Datasets,
+    Snapshots,
+}
+
+/// Adds a dataset's full name with its type to a list, and closes the dataset. The type of what is neither a
+/// filesystem nor a volume is a snapshot's (`make_dataset_simple_handle_zc`).
+///
+/// # Safety
+///
+/// `dataset` is open and the callee's to close, and `list` is a valid list that nobody else uses.
+unsafe extern "C" fn add_name(dataset: *mut c::zfs_handle_t, list: *mut c_void) -> c_int {
+    // SAFETY: both are what the caller says; the name is a C string inside the handle, which is open until the
+    // last of these calls and not used after that.
+    unsafe {
+        let name = openzfs().zfs_get_name(dataset);
+        let kind = openzfs().zfs_get_type(dataset);
+        let error = openzfs().nvlist_add_uint64(list.cast(), name, u64::from(kind.0));
+        openzfs().zfs_close(dataset);
+        error
+    }
+}
+
 impl LibZfs {
     /// The datasets directly below a dataset. What of a name is not UTF-8 is replaced: nothing is found by such a
     /// name.
@@ -33,7 +59,7 @@ impl LibZfs {
     #[doc(alias = "zfs_iter_filesystems_v2")]
     pub(crate) fn children(&self, name: &str) -> Result<Vec<Child>, LibZfsError> {
         let opens = |kind| u64::from(HEAD) & kind != 0;
-        let children = self.list("zfs_iter_filesystems_v2", name, 0)?;
+        let children = self.list("zfs_iter_filesystems_v2", name, Below::Datasets)?;
         Ok(children.into_iter().map(|(name, kind)| Child { name, opens: opens(kind) }).collect())
     }
 
@@ -44,7 +70,7 @@ impl LibZfs {
     /// `ENOENT`.
     #[doc(alias = "zfs_iter_snapshots")]
     pub(crate) fn snapshots(&self, name: &str) -> Result<Vec<String>, LibZfsError> {
-        let snapshots = self.list("zfs_iter_snapshots", name, 1)?;
+        let snapshots = self.list("zfs_iter_snapshots", name, Below::Snapshots)?;
         Ok(snapshots.into_iter().map(|(name, _)| name).collect())
     }
 
@@ -52,14 +78,25 @@ impl LibZfs {
         &self,
         call: &'static str,
         name: &str,
-        snapshots: i32,
+        of: Below,
     ) -> Result<Vec<(String, u64)>, LibZfsError> {
         let unbuilt = |error| unbuilt(call, name, &error);
         let list = NvList::new().map_err(unbuilt)?;
         let dataset = self.dataset(name, HEAD)?;
-        // SAFETY: takes an open dataset and a list, to which it adds; the handles that it opens for
-        // that belong to the same library, and are closed when it returns.
-        let error = unsafe { c::zfs_txn_list(dataset.raw.as_ptr(), snapshots, list.as_ptr()) };
+        let (from, to) = (dataset.raw.as_ptr(), list.as_ptr().cast());
+        let error = match of {
+            // SAFETY: takes an open dataset, and a function with its argument, a list to which the function adds.
+            // The handles that are opened for that belong to the same library, and the function closes them. No
+            // property and no range of txgs is asked for.
+            Below::Snapshots => unsafe {
+                openzfs().zfs_iter_snapshots(from, c::boolean_t::B_TRUE, Some(add_name), to, 0, 0)
+            },
+            // SAFETY: as above.
+            Below::Datasets => unsafe {
+                let simple = c::ZFS_ITER_SIMPLE as i32;
+                openzfs().zfs_iter_filesystems_v2(from, simple, Some(add_name), to)
+            },
+        };
         match error {
             0 => {}
             1.. => return Err(failed(call, name, Errno::from_raw(error))),
@@ -89,7 +126,7 @@ impl LibZfs {
         let mut bytes = 0;
         // SAFETY: takes an open dataset and a C string, and stores a number.
         let error = unsafe {
-            c::zfs_prop_get_written_int(dataset.raw.as_ptr(), property.as_ptr(), &mut bytes)
+            openzfs().zfs_prop_get_written_int(dataset.raw.as_ptr(), property.as_ptr(), &mut bytes)
         };
         // The library's own number stays as it was.
         if error == 0 { Ok(bytes) } else { Err(fail(last_errno().into())) }
@@ -108,13 +145,13 @@ impl LibZfs {
         let _signals = Blocked::new();
         let library = Handle::take()?;
         // SAFETY: takes a handle that nobody else has, and a C string.
-        let raw = unsafe { c::zpool_open(library.0.as_ptr(), c_pool.as_ptr()) };
+        let raw = unsafe { openzfs().zpool_open(library.0.as_ptr(), c_pool.as_ptr()) };
         let raw = NonNull::new(raw).ok_or_else(|| error_of(&library, CALL, pool))?;
         // SAFETY: gives null, or the list inside the pool's handle, which is open until below.
-        let features = unsafe { NvRef::from_raw(c::zpool_get_features(raw.as_ptr())) };
+        let features = unsafe { NvRef::from_raw(openzfs().zpool_get_features(raw.as_ptr())) };
         let found = features.map(|features| features.contains(guid));
         // SAFETY: frees an open pool's handle; neither it nor the list is used again.
-        unsafe { c::zpool_close(raw.as_ptr()) };
+        unsafe { openzfs().zpool_close(raw.as_ptr()) };
         found.ok_or_else(|| failed("zpool_get_features", pool, Errno::NOENT))
     }
 
@@ -129,9 +166,22 @@ impl LibZfs {
         let dataset = self.dataset(name, c::zfs_type_t::ZFS_TYPE_FILESYSTEM.0)?;
         // As long as a property can be.
         let mut path: Vec<c_char> = vec![0; 8192];
-        // SAFETY: takes an open dataset, and writes a C string of at most this length.
-        let error =
-            unsafe { c::zfs_txn_mountpoint(dataset.raw.as_ptr(), path.as_mut_ptr(), path.len()) };
+        // SAFETY: reads a C string.
+        let property = unsafe { openzfs().zfs_name_to_prop(c"mountpoint".as_ptr()) };
+        // SAFETY: takes an open dataset, and writes a C string of at most this length. Where the value comes from
+        // isn't asked for: null, and no room.
+        let error = unsafe {
+            openzfs().zfs_prop_get(
+                dataset.raw.as_ptr(),
+                property,
+                path.as_mut_ptr(),
+                path.len(),
+                ptr::null_mut(),
+                ptr::null_mut(),
+                0,
+                c::boolean_t::B_FALSE,
+            )
+        };
         if error != 0 {
             return Err(dataset.error("zfs_prop_get"));
         }
@@ -159,8 +209,9 @@ impl LibZfs {
         let dataset = self.dataset(name, ANY)?;
         let received = c::boolean_t::B_FALSE;
         // SAFETY: takes an open dataset and a C string.
-        let error =
-            unsafe { c::zfs_prop_inherit(dataset.raw.as_ptr(), c_property.as_ptr(), received) };
+        let error = unsafe {
+            openzfs().zfs_prop_inherit(dataset.raw.as_ptr(), c_property.as_ptr(), received)
+        };
         if error == 0 { Ok(()) } else { Err(dataset.error(CALL)) }
     }
 }

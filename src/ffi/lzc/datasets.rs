@@ -4,6 +4,7 @@ use std::ffi::CStr;
 use std::ptr;
 
 use super::super::bindings as c;
+use super::super::library::openzfs;
 use super::super::nvlist::NvList;
 use super::{Lzc, LzcError, c_name, finish};
 
@@ -41,8 +42,9 @@ impl Lzc {
             DatasetKind::Volume => c::lzc_dataset_type::LZC_DATSET_TYPE_ZVOL,
         };
         // SAFETY: lzc_create reads a C string and a list; no key is given, of length 0.
-        let error =
-            unsafe { c::lzc_create(c_name.as_ptr(), kind, props.as_ptr(), ptr::null_mut(), 0) };
+        let error = unsafe {
+            openzfs().lzc_create(c_name.as_ptr(), kind, props.as_ptr(), ptr::null_mut(), 0)
+        };
         finish(CALL, name, error, None)
     }
 
@@ -57,7 +59,8 @@ impl Lzc {
         const CALL: &str = "lzc_clone";
         let (c_name, c_origin) = (c_name(CALL, name)?, c_name(CALL, origin)?);
         // SAFETY: lzc_clone reads two C strings and a list.
-        let error = unsafe { c::lzc_clone(c_name.as_ptr(), c_origin.as_ptr(), props.as_ptr()) };
+        let error =
+            unsafe { openzfs().lzc_clone(c_name.as_ptr(), c_origin.as_ptr(), props.as_ptr()) };
         finish(CALL, name, error, None)
     }
 
@@ -74,7 +77,8 @@ impl Lzc {
         let mut conflict = [0_u8; 256];
         let room = conflict.len() as i32;
         // SAFETY: lzc_promote reads a C string, and writes one of at most `room` bytes, with its end.
-        let error = unsafe { c::lzc_promote(c_name.as_ptr(), conflict.as_mut_ptr().cast(), room) };
+        let error =
+            unsafe { openzfs().lzc_promote(c_name.as_ptr(), conflict.as_mut_ptr().cast(), room) };
         finish(CALL, name, error, None).map_err(|error| {
             match CStr::from_bytes_until_nul(&conflict) {
                 Ok(snapshot) if !snapshot.is_empty() => {
@@ -95,7 +99,7 @@ impl Lzc {
         const CALL: &str = "lzc_rename";
         let (c_from, c_to) = (c_name(CALL, from)?, c_name(CALL, to)?);
         // SAFETY: lzc_rename reads two C strings.
-        let error = unsafe { c::lzc_rename(c_from.as_ptr(), c_to.as_ptr()) };
+        let error = unsafe { openzfs().lzc_rename(c_from.as_ptr(), c_to.as_ptr()) };
         finish(CALL, from, error, None)
     }
 
@@ -109,7 +113,7 @@ impl Lzc {
         const CALL: &str = "lzc_destroy";
         let c_name = c_name(CALL, name)?;
         // SAFETY: lzc_destroy reads a C string.
-        let error = unsafe { c::lzc_destroy(c_name.as_ptr()) };
+        let error = unsafe { openzfs().lzc_destroy(c_name.as_ptr()) };
         finish(CALL, name, error, None)
     }
 
@@ -123,7 +127,7 @@ impl Lzc {
         const CALL: &str = "lzc_rollback_to";
         let (c_name, c_snapshot) = (c_name(CALL, name)?, c_name(CALL, snapshot)?);
         // SAFETY: lzc_rollback_to reads two C strings.
-        let error = unsafe { c::lzc_rollback_to(c_name.as_ptr(), c_snapshot.as_ptr()) };
+        let error = unsafe { openzfs().lzc_rollback_to(c_name.as_ptr(), c_snapshot.as_ptr()) };
         finish(CALL, name, error, None)
     }
 
@@ -137,7 +141,7 @@ impl Lzc {
     pub(crate) fn exists(&self, name: &str) -> Result<bool, LzcError> {
         let c_name = c_name("lzc_exists", name)?;
         // SAFETY: lzc_exists reads a C string.
-        Ok(unsafe { c::lzc_exists(c_name.as_ptr()) } != c::boolean_t::B_FALSE)
+        Ok(unsafe { openzfs().lzc_exists(c_name.as_ptr()) } != c::boolean_t::B_FALSE)
     }
 
     /// Waits until all that is written to a pool is on disk; with `force`, even if nothing is. Takes
@@ -154,7 +158,7 @@ impl Lzc {
             .and_then(|mut args| args.add_bool("force", force).map(|()| args))
             .map_err(|e| LzcError::unbuilt(CALL, pool, &e))?;
         // SAFETY: lzc_sync reads a C string and a list, and stores no result.
-        let error = unsafe { c::lzc_sync(c_pool.as_ptr(), args.as_ptr(), ptr::null_mut()) };
+        let error = unsafe { openzfs().lzc_sync(c_pool.as_ptr(), args.as_ptr(), ptr::null_mut()) };
         finish(CALL, pool, error, None)
     }
 }

@@ -17,8 +17,8 @@ use std::fmt;
 
 use once_cell::sync::OnceCell;
 
-use super::bindings as c;
 use super::c_string;
+use super::library::openzfs;
 use super::nvlist::{NvError, NvList, Value};
 use crate::errno::Errno;
 
@@ -51,7 +51,7 @@ impl Lzc {
         static OPENED: OnceCell<()> = OnceCell::new();
         OPENED.get_or_try_init(|| {
             // SAFETY: libzfs_core_init has no preconditions.
-            let error = unsafe { c::libzfs_core_init() };
+            let error = unsafe { openzfs().libzfs_core_init() };
             finish("libzfs_core_init", "/dev/zfs", error, None)
         })?;
         Ok(Self(()))

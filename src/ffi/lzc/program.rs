@@ -2,7 +2,7 @@
 
 use std::ptr;
 
-use super::super::bindings as c;
+use super::super::library::openzfs;
 use super::super::nvlist::NvList;
 use super::super::signals::uninterrupted;
 use super::{Lzc, LzcError, c_name, c_text, finish};
@@ -61,8 +61,10 @@ impl Lzc {
         mode: ProgramMode,
     ) -> Result<NvList, LzcError> {
         let (call, run): (_, unsafe extern "C" fn(_, _, _, _, _, _) -> _) = match mode {
-            ProgramMode::Sync => ("lzc_channel_program", c::lzc_channel_program),
-            ProgramMode::NoSync => ("lzc_channel_program_nosync", c::lzc_channel_program_nosync),
+            ProgramMode::Sync => ("lzc_channel_program", openzfs().lzc_channel_program),
+            ProgramMode::NoSync => {
+                ("lzc_channel_program_nosync", openzfs().lzc_channel_program_nosync)
+            }
         };
         let c_pool = c_name(call, pool)?;
         let c_text = c_text(call, pool, text)?;

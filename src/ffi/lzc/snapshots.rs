@@ -6,6 +6,7 @@ use std::os::fd::{AsRawFd, BorrowedFd};
 use std::ptr;
 
 use super::super::bindings as c;
+use super::super::library::openzfs;
 use super::super::nvlist::{DataType, NvError, NvList, Value};
 use super::super::signals::uninterrupted;
 use super::{Lzc, LzcError, c_name, c_names, check_length, finish};
@@ -25,7 +26,7 @@ impl Lzc {
         let mut error = 0;
         let result = call_with_errors(CALL, snapshots, |failed| {
             // SAFETY: lzc_snapshot reads two lists, and stores null or a new list in `failed`.
-            error = unsafe { c::lzc_snapshot(list.as_ptr(), props.as_ptr(), failed) };
+            error = unsafe { openzfs().lzc_snapshot(list.as_ptr(), props.as_ptr(), failed) };
             error
         });
         // A dataset gets one snapshot a txg. The kernel tries again in the next, and leaves the first
@@ -46,7 +47,7 @@ impl Lzc {
         let defer = if defer { c::boolean_t::B_TRUE } else { c::boolean_t::B_FALSE };
         call_with_errors(CALL, snapshots, |failed| {
             // SAFETY: lzc_destroy_snaps reads a list, and stores null or a new list in `failed`.
-            unsafe { c::lzc_destroy_snaps(list.as_ptr(), defer, failed) }
+            unsafe { openzfs().lzc_destroy_snaps(list.as_ptr(), defer, failed) }
         })
     }
 
@@ -74,7 +75,7 @@ impl Lzc {
         call_with_errors(CALL, &names, |failed| {
             // SAFETY: lzc_hold reads a list, and stores null or a new list in `failed`; the kernel
             // takes its own reference to the file.
-            unsafe { c::lzc_hold(list.as_ptr(), cleanup, failed) }
+            unsafe { openzfs().lzc_hold(list.as_ptr(), cleanup, failed) }
         })
     }
 
@@ -103,7 +104,7 @@ impl Lzc {
         }
         call_with_errors(CALL, &names, |failed| {
             // SAFETY: lzc_release reads a list, and stores null or a new list in `failed`.
-            unsafe { c::lzc_release(list.as_ptr(), failed) }
+            unsafe { openzfs().lzc_release(list.as_ptr(), failed) }
         })
     }
 
@@ -118,7 +119,7 @@ impl Lzc {
         let c_snapshot = c_name(CALL, snapshot)?;
         let holds = call_with_result(CALL, snapshot, |out| {
             // SAFETY: lzc_get_holds reads a C string, and stores null or a new list in `out`.
-            unsafe { c::lzc_get_holds(c_snapshot.as_ptr(), out) }
+            unsafe { openzfs().lzc_get_holds(c_snapshot.as_ptr(), out) }
         })?;
         let holds = holds.iter().map(|entry| match entry? {
             (tag, Value::U64(time)) => Ok((tag.to_owned(), time)),
@@ -147,7 +148,7 @@ impl Lzc {
         }
         call_with_errors(CALL, &names, |failed| {
             // SAFETY: lzc_bookmark reads a list, and stores null or a new list in `failed`.
-            unsafe { c::lzc_bookmark(list.as_ptr(), failed) }
+            unsafe { openzfs().lzc_bookmark(list.as_ptr(), failed) }
         })
     }
 
@@ -164,7 +165,7 @@ impl Lzc {
         let props = c_names(CALL, props)?;
         call_with_result(CALL, name, |out| {
             // SAFETY: lzc_get_bookmarks reads a C string and a list, and stores null or a new list.
-            unsafe { c::lzc_get_bookmarks(c_dataset.as_ptr(), props.as_ptr(), out) }
+            unsafe { openzfs().lzc_get_bookmarks(c_dataset.as_ptr(), props.as_ptr(), out) }
         })
     }
 
@@ -179,7 +180,7 @@ impl Lzc {
         let list = c_names(CALL, bookmarks)?;
         call_with_errors(CALL, bookmarks, |failed| {
             // SAFETY: lzc_destroy_bookmarks reads a list, and stores null or a new list in `failed`.
-            unsafe { c::lzc_destroy_bookmarks(list.as_ptr(), failed) }
+            unsafe { openzfs().lzc_destroy_bookmarks(list.as_ptr(), failed) }
         })
     }
 }

@@ -4,6 +4,7 @@ use std::os::fd::{AsRawFd, BorrowedFd};
 use std::ptr;
 
 use super::super::bindings as c;
+use super::super::library::openzfs;
 use super::{Lzc, LzcError, c_name, finish};
 
 bitflags::bitflags! {
@@ -43,7 +44,7 @@ impl Lzc {
         let from = c_from.as_ref().map_or(ptr::null(), |from| from.as_ptr());
         let flags = c::lzc_send_flags(flags.bits());
         // SAFETY: lzc_send reads a C string and a C string or null, and writes to an open file.
-        let error = unsafe { c::lzc_send(c_snapshot.as_ptr(), from, to.as_raw_fd(), flags) };
+        let error = unsafe { openzfs().lzc_send(c_snapshot.as_ptr(), from, to.as_raw_fd(), flags) };
         finish(CALL, snapshot, error, None)
     }
 
@@ -66,7 +67,8 @@ impl Lzc {
         let flags = c::lzc_send_flags(flags.bits());
         let mut space = 0;
         // SAFETY: reads a C string and a C string or null, and stores a number in `space`.
-        let error = unsafe { c::lzc_send_space(c_snapshot.as_ptr(), from, flags, &mut space) };
+        let error =
+            unsafe { openzfs().lzc_send_space(c_snapshot.as_ptr(), from, flags, &mut space) };
         finish(CALL, snapshot, error, None)?;
         Ok(space)
     }
@@ -101,7 +103,7 @@ impl Lzc {
         };
         // SAFETY: reads a C string, null for no list, a C string or null, and an open file.
         let error = unsafe {
-            c::lzc_receive(
+            openzfs().lzc_receive(
                 c_snapshot.as_ptr(),
                 ptr::null_mut(),
                 origin,

@@ -12,6 +12,7 @@ use std::ptr::{self, NonNull};
 
 use super::bindings as c;
 use super::c_string;
+use super::library::openzfs;
 use crate::errno::Errno;
 
 pub(crate) use value::{DataType, NvError, Value};
@@ -37,7 +38,7 @@ impl NvList {
     pub(crate) fn new() -> Result<Self, NvError> {
         let mut raw = ptr::null_mut();
         // SAFETY: nvlist_alloc stores a new list in `raw`, or leaves it and returns an error.
-        check("", unsafe { c::nvlist_alloc(&mut raw, c::NV_UNIQUE_NAME, 0) })?;
+        check("", unsafe { openzfs().nvlist_alloc(&mut raw, c::NV_UNIQUE_NAME, 0) })?;
         Self::from_c(raw)
     }
 
@@ -69,7 +70,7 @@ impl NvList {
     pub(crate) fn add_flag(&mut self, name: &str) -> Result<(), NvError> {
         self.add(name, |list, key| {
             // SAFETY: nvlist_add_boolean copies `key`, a C string; `list` is valid.
-            unsafe { c::nvlist_add_boolean(list, key) }
+            unsafe { openzfs().nvlist_add_boolean(list, key) }
         })
     }
 
@@ -77,7 +78,7 @@ impl NvList {
     pub(crate) fn add_bool(&mut self, name: &str, value: bool) -> Result<(), NvError> {
         self.add(name, |list, key| {
             // SAFETY: nvlist_add_boolean_value copies `key`, a C string; `list` is valid.
-            unsafe { c::nvlist_add_boolean_value(list, key, c_bool(value)) }
+            unsafe { openzfs().nvlist_add_boolean_value(list, key, c_bool(value)) }
         })
     }
 
@@ -85,7 +86,7 @@ impl NvList {
     pub(crate) fn add_i32(&mut self, name: &str, value: i32) -> Result<(), NvError> {
         self.add(name, |list, key| {
             // SAFETY: nvlist_add_int32 copies `key`, a C string; `list` is valid.
-            unsafe { c::nvlist_add_int32(list, key, value) }
+            unsafe { openzfs().nvlist_add_int32(list, key, value) }
         })
     }
 
@@ -93,7 +94,7 @@ impl NvList {
     pub(crate) fn add_u32(&mut self, name: &str, value: u32) -> Result<(), NvError> {
         self.add(name, |list, key| {
             // SAFETY: nvlist_add_uint32 copies `key`, a C string; `list` is valid.
-            unsafe { c::nvlist_add_uint32(list, key, value) }
+            unsafe { openzfs().nvlist_add_uint32(list, key, value) }
         })
     }
 
@@ -101,7 +102,7 @@ impl NvList {
     pub(crate) fn add_i64(&mut self, name: &str, value: i64) -> Result<(), NvError> {
         self.add(name, |list, key| {
             // SAFETY: nvlist_add_int64 copies `key`, a C string; `list` is valid.
-            unsafe { c::nvlist_add_int64(list, key, value) }
+            unsafe { openzfs().nvlist_add_int64(list, key, value) }
         })
     }
 
@@ -109,7 +110,7 @@ impl NvList {
     pub(crate) fn add_u64(&mut self, name: &str, value: u64) -> Result<(), NvError> {
         self.add(name, |list, key| {
             // SAFETY: nvlist_add_uint64 copies `key`, a C string; `list` is valid.
-            unsafe { c::nvlist_add_uint64(list, key, value) }
+            unsafe { openzfs().nvlist_add_uint64(list, key, value) }
         })
     }
 
@@ -122,7 +123,7 @@ impl NvList {
         let value = to_c(value)?;
         self.add(name, |list, key| {
             // SAFETY: nvlist_add_string copies `key` and `value`, C strings; `list` is valid.
-            unsafe { c::nvlist_add_string(list, key, value.as_ptr()) }
+            unsafe { openzfs().nvlist_add_string(list, key, value.as_ptr()) }
         })
     }
 
@@ -133,7 +134,7 @@ impl NvList {
         let count = count(name, pointers.len())?;
         self.add(name, |list, key| {
             // SAFETY: nvlist_add_string_array copies `count` C strings, which `values` keeps alive.
-            unsafe { c::zfs_txn_nvlist_add_strings(list, key, pointers.as_ptr(), count) }
+            unsafe { openzfs().nvlist_add_string_array(list, key, pointers.as_ptr(), count) }
         })
     }
 
@@ -142,7 +143,9 @@ impl NvList {
         let count = count(name, values.len())?;
         self.add(name, |list, key| {
             // SAFETY: nvlist_add_uint64_array copies `count` numbers and writes to none of them.
-            unsafe { c::nvlist_add_uint64_array(list, key, values.as_ptr().cast_mut(), count) }
+            unsafe {
+                openzfs().nvlist_add_uint64_array(list, key, values.as_ptr().cast_mut(), count)
+            }
         })
     }
 
@@ -151,7 +154,7 @@ impl NvList {
         let count = count(name, values.len())?;
         self.add(name, |list, key| {
             // SAFETY: nvlist_add_byte_array copies `count` bytes and writes to none of them.
-            unsafe { c::nvlist_add_byte_array(list, key, values.as_ptr().cast_mut(), count) }
+            unsafe { openzfs().nvlist_add_byte_array(list, key, values.as_ptr().cast_mut(), count) }
         })
     }
 
@@ -162,7 +165,7 @@ impl NvList {
         }
         self.add(name, |list, key| {
             // SAFETY: nvlist_add_nvlist copies `value`, a valid list other than `list`.
-            unsafe { c::nvlist_add_nvlist(list, key, value.as_ptr()) }
+            unsafe { openzfs().nvlist_add_nvlist(list, key, value.as_ptr()) }
         })
     }
 
@@ -187,8 +190,9 @@ impl NvList {
         }
         let mut raw = ptr::null_mut();
         // SAFETY: nvlist_unpack reads at most `len` bytes, writes to none, and hands out a new list.
-        let error =
-            unsafe { c::nvlist_unpack(bytes.as_ptr().cast_mut().cast(), bytes.len(), &mut raw, 0) };
+        let error = unsafe {
+            openzfs().nvlist_unpack(bytes.as_ptr().cast_mut().cast(), bytes.len(), &mut raw, 0)
+        };
         if error != 0 {
             return Err(NvError::Damaged { errno: Errno::from_raw(error) });
         }
@@ -246,7 +250,7 @@ forward! {
 impl Drop for NvList {
     fn drop(&mut self) {
         // SAFETY: nvlist_free frees a list and all in it; this one is owned and not used again.
-        unsafe { c::nvlist_free(self.raw.as_ptr()) }
+        unsafe { openzfs().nvlist_free(self.raw.as_ptr()) }
     }
 }
 

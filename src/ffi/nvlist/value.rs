@@ -7,6 +7,7 @@ use std::ptr::{self, NonNull};
 use std::slice;
 
 use super::super::bindings as c;
+use super::super::library::openzfs;
 use super::NvRef;
 use crate::errno::Errno;
 
@@ -166,23 +167,23 @@ impl<'a> Value<'a> {
     pub(super) unsafe fn of(name: &str, pair: NonNull<c::nvpair_t>) -> Result<Self, NvError> {
         let pair = pair.as_ptr();
         // SAFETY: the pair is valid, says the caller.
-        let data_type = DataType(unsafe { c::nvpair_type(pair) });
+        let data_type = DataType(unsafe { openzfs().nvpair_type(pair) });
 
         /// Reads a value that C copies out.
         macro_rules! copied {
             ($get:ident, $zero:expr) => {{
                 let mut value = $zero;
                 // SAFETY: the function stores one value of this type in `value`, or fails.
-                checked(name, unsafe { c::$get(pair, &mut value) })?;
+                checked(name, unsafe { openzfs().$get(pair, &mut value) })?;
                 value
             }};
         }
         /// Reads a sequence that stays in the pair: where it is, and how long.
         macro_rules! borrowed {
-            ($get:path, $zero:expr) => {{
-                let (mut at, mut count) = ($zero, 0);
+            ($get:ident) => {{
+                let (mut at, mut count) = (ptr::null_mut(), 0);
                 // SAFETY: the function stores an address in the pair, and a number of elements.
-                checked(name, unsafe { $get(pair, &mut at, &mut count) })?;
+                checked(name, unsafe { openzfs().$get(pair, &mut at, &mut count) })?;
                 // SAFETY: libnvpair aligns elements, and they live with the pair, for 'a.
                 unsafe { elements(at.cast_const(), count) }
             }};
@@ -199,7 +200,7 @@ impl<'a> Value<'a> {
             DataType::I64 => Self::I64(copied!(nvpair_value_int64, 0)),
             DataType::U64 => Self::U64(copied!(nvpair_value_uint64, 0)),
             DataType::STR => {
-                let text = copied!(zfs_txn_nvpair_string, ptr::null());
+                let text = copied!(nvpair_value_string, ptr::null());
                 // SAFETY: libnvpair checked that the text ends, and it lives with the pair, for 'a.
                 Self::Str(os_str(unsafe { CStr::from_ptr::<'a>(text) }))
             }
@@ -209,23 +210,17 @@ impl<'a> Value<'a> {
                 let list = unsafe { NvRef::from_raw(list) };
                 Self::List(list.ok_or(NvError::NoMemory)?)
             }
-            DataType::BYTES => Self::Bytes(borrowed!(c::nvpair_value_byte_array, ptr::null_mut())),
-            DataType::UINT8S => {
-                Self::Bytes(borrowed!(c::nvpair_value_uint8_array, ptr::null_mut()))
-            }
-            DataType::U64S => Self::U64s(borrowed!(c::nvpair_value_uint64_array, ptr::null_mut())),
+            DataType::BYTES => Self::Bytes(borrowed!(nvpair_value_byte_array)),
+            DataType::UINT8S => Self::Bytes(borrowed!(nvpair_value_uint8_array)),
+            DataType::U64S => Self::U64s(borrowed!(nvpair_value_uint64_array)),
             DataType::STRS => {
-                let (mut at, mut count) = (ptr::null(), 0);
-                // SAFETY: stores where the pair keeps the addresses of `count` C strings.
-                checked(name, unsafe { c::zfs_txn_nvpair_strings(pair, &mut at, &mut count) })?;
-                // SAFETY: libnvpair aligns elements, and they live with the pair, for 'a.
-                let texts = unsafe { elements(at, count) };
+                let texts = borrowed!(nvpair_value_string_array);
                 // SAFETY: each is a C string that lives with the pair, for 'a.
                 let texts = texts.iter().map(|text| unsafe { CStr::from_ptr::<'a>(*text) });
                 Self::Strs(texts.map(os_str).collect())
             }
             DataType::LISTS => {
-                let lists = borrowed!(c::nvpair_value_nvlist_array, ptr::null_mut());
+                let lists = borrowed!(nvpair_value_nvlist_array);
                 // SAFETY: each is a list that lives with the pair, for 'a.
                 let lists = lists.iter().map(|list| unsafe { NvRef::from_raw(*list) });
                 Self::Lists(lists.collect::<Option<_>>().ok_or(NvError::NoMemory)?)
@@ -255,7 +250,7 @@ unsafe fn elements<'a, T>(at: *const T, count: u32) -> &'a [T] {
 /// `pair` is in a list that is neither freed nor changed during `'a`.
 pub(super) unsafe fn name_of<'a>(pair: NonNull<c::nvpair_t>) -> &'a CStr {
     // SAFETY: nvpair_name gives the address of the name, a C string inside the pair.
-    unsafe { CStr::from_ptr(c::nvpair_name(pair.as_ptr())) }
+    unsafe { CStr::from_ptr(openzfs().nvpair_name(pair.as_ptr())) }
 }
 
 /// The text as Rust has it.

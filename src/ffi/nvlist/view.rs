@@ -6,6 +6,7 @@ use std::marker::PhantomData;
 use std::ptr::{self, NonNull};
 
 use super::super::bindings as c;
+use super::super::library::openzfs;
 use super::value::{self, DataType, NvError, Value};
 use super::{NvList, check};
 
@@ -137,11 +138,13 @@ impl<'a> NvRef<'a> {
         let encoding = c::NV_ENCODE_XDR as i32;
         let mut len = 0;
         // SAFETY: nvlist_size reads the list and stores a size in `len`.
-        check("", unsafe { c::nvlist_size(self.raw.as_ptr(), &mut len, encoding) })?;
+        check("", unsafe { openzfs().nvlist_size(self.raw.as_ptr(), &mut len, encoding) })?;
         let mut bytes = vec![0_u8; len];
         let mut at = bytes.as_mut_ptr().cast();
         // SAFETY: given a buffer, nvlist_pack writes at most `len` bytes to it and allocates none.
-        check("", unsafe { c::nvlist_pack(self.raw.as_ptr(), &mut at, &mut len, encoding, 0) })?;
+        check("", unsafe {
+            openzfs().nvlist_pack(self.raw.as_ptr(), &mut at, &mut len, encoding, 0)
+        })?;
         bytes.truncate(len);
         Ok(bytes)
     }
@@ -150,7 +153,7 @@ impl<'a> NvRef<'a> {
     pub(crate) fn try_clone(&self) -> Result<NvList, NvError> {
         let mut raw = ptr::null_mut();
         // SAFETY: nvlist_dup reads this list and hands out a new one.
-        check("", unsafe { c::nvlist_dup(self.raw.as_ptr(), &mut raw, 0) })?;
+        check("", unsafe { openzfs().nvlist_dup(self.raw.as_ptr(), &mut raw, 0) })?;
         NvList::from_c(raw)
     }
 
@@ -204,7 +207,7 @@ impl Iterator for Pairs<'_> {
 
     fn next(&mut self) -> Option<Self::Item> {
         // SAFETY: nvlist_next_nvpair takes null, or a pair of this list, which lives unchanged.
-        let next = unsafe { c::nvlist_next_nvpair(self.list.raw.as_ptr(), self.last) };
+        let next = unsafe { openzfs().nvlist_next_nvpair(self.list.raw.as_ptr(), self.last) };
         let next = NonNull::new(next)?;
         self.last = next.as_ptr();
         Some(next)
