@@ -25,8 +25,8 @@ const MODULE_VERSION: &str = "/sys/module/zfs/version";
 /// delegation to user namespaces.
 const OLDEST: Version = Version { major: 2, minor: 2, patch: 0 };
 
-/// A release whose library and module talk to each other in a way of their own (`zinject_record_t`, and with it
-/// `zfs_cmd_t`, had another size in this one).
+/// A release whose library and module talk to each other in a way of their own: `zfs_cmd_t` has another size in this
+/// one alone.
 const APART: Version = Version { major: 2, minor: 3, patch: 1 };
 
 /// What [`Zfs::capabilities`](crate::Zfs::capabilities) finds. [`Display`](fmt::Display) prints what a report of a
@@ -47,33 +47,36 @@ pub struct Capabilities {
     /// (`zfs zone`).
     pub in_a_container: bool,
     /// Whether mounts are swapped without a moment without a mount (`MOVE_MOUNT_BENEATH`, Linux 6.5); `None` where
-    /// this process may not mount, so that the kernel doesn't tell.
+    /// the kernel doesn't tell, as this process may not mount.
     pub swaps_without_a_gap: Option<bool>,
 }
 
-impl Capabilities {
-    /// Asks the kernel, and loads the libraries where that hasn't been done.
-    ///
-    /// # Errors
-    /// Those of [`Zfs::open`](crate::Zfs::open) that are about releases.
-    pub(crate) fn find() -> Result<Self, OpenError> {
-        let (file, library) = library::version().map_err(|error| match error {
+/// The releases of the two parts of OpenZFS.
+#[derive(Debug)]
+struct Releases {
+    module: Option<String>,
+    library: String,
+    library_file: &'static str,
+}
+
+/// Refuses releases that can't work, and loads the libraries where that hasn't been done. Asks nothing of the kernel
+/// but the module's version.
+///
+/// # Errors
+/// Those of [`Zfs::open`](crate::Zfs::open) that are about releases.
+pub(crate) fn check_releases() -> Result<(), OpenError> {
+    Releases::find()?.check()
+}
+
+impl Releases {
+    fn find() -> Result<Self, OpenError> {
+        let (library_file, library) = library::version().map_err(|error| match error {
             LoadError::Missing(_) => OpenError::NoLibrary { tried: error.to_string() },
             LoadError::TooOld { .. } => OpenError::TooOld { found: error.to_string() },
         })?;
-        let found = Self {
-            module: module_version(),
-            library,
-            library_file: file.to_owned(),
-            kernel: uname().release().to_string_lossy().into_owned(),
-            in_a_container: is_in_a_container(),
-            swaps_without_a_gap: swaps_without_a_gap(),
-        };
-        found.check()?;
-        Ok(found)
+        Ok(Self { module: module_version(), library, library_file })
     }
 
-    /// Refuses what can't work.
     fn check(&self) -> Result<(), OpenError> {
         let library = Version::parse(&self.library);
         let module = self.module.as_deref().and_then(Version::parse);
@@ -93,6 +96,25 @@ impl Capabilities {
         }
         Ok(())
     }
+}
+
+impl Capabilities {
+    /// Asks the kernel.
+    ///
+    /// # Errors
+    /// Those of [`check_releases`].
+    pub(crate) fn find() -> Result<Self, OpenError> {
+        let releases = Releases::find()?;
+        releases.check()?;
+        Ok(Self {
+            module: releases.module,
+            library: releases.library,
+            library_file: releases.library_file.to_owned(),
+            kernel: uname().release().to_string_lossy().into_owned(),
+            in_a_container: is_in_a_container(),
+            swaps_without_a_gap: swaps_without_a_gap(),
+        })
+    }
 
     /// Bugs of OpenZFS that the module's release is known to have, and that a user of this crate may meet. A
     /// distribution may have mended one without another version; none where the version isn't known.
@@ -111,6 +133,10 @@ impl fmt::Display for Capabilities {
         writeln!(f, "Linux {}", self.kernel)?;
         writeln!(f, "in a container: {}", yes(Some(self.in_a_container)))?;
         write!(f, "mounts are swapped without a gap: {}", yes(self.swaps_without_a_gap))?;
+        let version = self.module.as_deref().and_then(Version::parse);
+        if version.is_none_or(|version| !version.is_release()) {
+            write!(f, "\nknown bugs: nothing is known of this version")?;
+        }
         for bug in self.known_bugs() {
             write!(f, "\nknown bug: {bug}")?;
         }
@@ -122,7 +148,7 @@ fn yes(answer: Option<bool>) -> &'static str {
     match answer {
         Some(true) => "yes",
         Some(false) => "no",
-        None => "not known (no permission to mount)",
+        None => "not known",
     }
 }
 
@@ -137,9 +163,9 @@ fn module_version() -> Option<String> {
 /// first.
 fn swaps_without_a_gap() -> Option<bool> {
     match move_mount(CWD, "", CWD, "", MoveMountFlags::MOVE_MOUNT_BENEATH) {
-        Err(Errno::PERM) => None,
-        Err(Errno::INVAL) => Some(false),
-        _ => Some(true),
+        Err(Errno::NOENT) => Some(true),
+        Err(Errno::INVAL | Errno::NOSYS) => Some(false),
+        _ => None,
     }
 }
 
@@ -147,15 +173,9 @@ fn swaps_without_a_gap() -> Option<bool> {
 mod tests {
     use super::*;
 
-    fn of(module: Option<&str>, library: &str) -> Capabilities {
-        Capabilities {
-            module: module.map(str::to_owned),
-            library: library.to_owned(),
-            library_file: "libzfs.so.6".to_owned(),
-            kernel: "6.12.1".to_owned(),
-            in_a_container: false,
-            swaps_without_a_gap: None,
-        }
+    fn of(module: Option<&str>, library: &str) -> Releases {
+        let module = module.map(str::to_owned);
+        Releases { module, library: library.to_owned(), library_file: "libzfs.so.6" }
     }
 
     #[test]
@@ -186,12 +206,26 @@ mod tests {
 
     #[test]
     fn a_report_has_versions_and_bugs() {
-        let text = of(Some("2.3.9-1"), "2.3.9-2").to_string();
+        let report = |module: Option<&str>| {
+            let capabilities = Capabilities {
+                module: module.map(str::to_owned),
+                library: "2.3.9-2".to_owned(),
+                library_file: "libzfs.so.6".to_owned(),
+                kernel: "6.12.1".to_owned(),
+                in_a_container: false,
+                swaps_without_a_gap: None,
+            };
+            capabilities.to_string()
+        };
+        let text = report(Some("2.3.9-1"));
         for part in
             ["module 2.3.9-1", "library 2.3.9-2 (libzfs.so.6)", "Linux 6.12.1", "known bug: "]
         {
             assert!(text.contains(part), "{text}");
         }
-        assert!(!of(None, "2.3.9").to_string().contains("known bug"));
+        for module in [None, Some("2.4.99-1"), Some("n/a")] {
+            let text = report(module);
+            assert!(text.contains("nothing is known") && !text.contains("known bug: "), "{text}");
+        }
     }
 }

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::thread::sleep;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use crate::capabilities::Capabilities;
+use crate::capabilities::{Capabilities, check_releases};
 use crate::engine::{Engine, Facts, Fault, Lack, MARK, PropertyValue, Scope, Settings, Unfit};
 use crate::errno::Errno;
 use crate::error::{BeginError, OpenError, RecoverError, ResumeError, StepError};
@@ -55,7 +55,7 @@ impl Zfs {
     /// # Privileges
     /// None here, beyond opening `/dev/zfs`; [`TransactionBuilder::begin`] needs `CAP_SYS_ADMIN`.
     pub fn open() -> Result<Self, OpenError> {
-        Capabilities::find()?;
+        check_releases()?;
         let kernel = Kernel::open().map_err(|Fault { errno, .. }| match errno {
             Errno::NOENT | Errno::NXIO => OpenError::NoModule,
             Errno::PERM | Errno::ACCES => OpenError::NotPermitted,

@@ -16,7 +16,7 @@ use super::bindings::OpenZfs;
 /// What the library is called, the newest release line first.
 const NAMES: [&str; 3] = ["libzfs.so.7", "libzfs.so.6", "libzfs.so.4"];
 
-/// `RTLD_NOLOAD` of dlopen(3): only what is loaded already.
+/// `RTLD_NOLOAD` of dlopen(3), but on MIPS: only what is loaded already.
 const RTLD_NOLOAD: c_int = 4;
 
 /// Why OpenZFS's libraries are not there.
@@ -26,7 +26,7 @@ pub(crate) enum LoadError {
     #[error("{}", .0.join("; "))]
     Missing(Vec<String>),
     /// There is one, and it lacks a function that is needed.
-    #[error("{library}: {lacks}")]
+    #[error("{library} lacks a function: {lacks}")]
     TooOld { library: &'static str, lacks: String },
 }
 
@@ -60,23 +60,27 @@ fn loaded() -> Result<&'static Loaded, LoadError> {
     LOADED.get_or_try_init(find)
 }
 
-/// The libzfs that the process has already, or else the newest that there is.
+/// The libzfs that the process has already, or else the newest that has all that is needed.
 ///
 /// A second libzfs beside the first would call into the first: a library's own calls find the functions of the
 /// program's libraries before its own.
 fn find() -> Result<Loaded, LoadError> {
     let present = NAMES.iter().find_map(|name| Some((*name, open(name, RTLD_NOLOAD).ok()?)));
-    let mut missing = Vec::new();
-    let found = present.or_else(|| {
-        NAMES.iter().find_map(|name| match open(name, 0) {
-            Ok(library) => Some((*name, library)),
-            Err(error) => {
-                missing.push(error.to_string());
-                None
-            }
-        })
-    });
-    let (name, library) = found.ok_or(LoadError::Missing(missing))?;
+    if let Some((name, library)) = present {
+        return bind(name, library);
+    }
+    let (mut missing, mut too_old) = (Vec::new(), None);
+    for name in NAMES {
+        match open(name, 0).map(|library| bind(name, library)) {
+            Ok(Ok(loaded)) => return Ok(loaded),
+            Ok(Err(error)) => too_old = too_old.or(Some(error)),
+            Err(error) => missing.push(error.to_string()),
+        }
+    }
+    Err(too_old.unwrap_or(LoadError::Missing(missing)))
+}
+
+fn bind(name: &'static str, library: Library) -> Result<Loaded, LoadError> {
     // SAFETY: the library is OpenZFS's by its name. Its functions are declared in all release lines as they are in
     // the bindings, which `tests/abi.rs` checks against the headers of each. A function of libzfs_core or libnvpair
     // is found through libzfs, which is linked against both.

@@ -21,6 +21,16 @@
     )
 )]
 
+// System calls of which C libraries know nothing are made by their numbers, which are the same elsewhere.
+#[cfg(any(
+    target_arch = "mips",
+    target_arch = "mips32r6",
+    target_arch = "mips64",
+    target_arch = "mips64r6",
+    all(target_arch = "x86_64", target_pointer_width = "32")
+))]
+compile_error!("zfs-txn doesn't know the numbers of system calls on MIPS and x32");
+
 pub(crate) mod attributes;
 #[rustfmt::skip]
 #[allow(

@@ -12,7 +12,7 @@ unsafe extern "C" {
     fn syscall(number: c_long, ...) -> c_long;
 }
 
-/// `fchmodat2(2)`, which has one number on all architectures but Alpha.
+/// `fchmodat2(2)`.
 const FCHMODAT2: c_long = 452;
 /// `AT_EMPTY_PATH`.
 const EMPTY_PATH: c_int = 0x1000;

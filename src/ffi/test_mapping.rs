@@ -27,11 +27,13 @@ unsafe extern "C" {
     fn fcntl(file: c_int, command: c_int, ...) -> c_int;
     fn pthread_self() -> c_ulong;
     fn pthread_kill(thread: c_ulong, signal: c_int) -> c_int;
+    fn mincore(address: *mut c_void, length: usize, found: *mut u8) -> c_int;
     fn setitimer(which: c_int, new: *const Interval, old: *mut Interval) -> c_int;
 }
 
 /// The number of cachestat(2), which is the same on every architecture.
 const CACHESTAT: c_long = 451;
+const ENOSYS: c_int = 38;
 const F_SETSIG: c_int = 10;
 const F_SETLEASE: c_int = 1024;
 const F_GETLEASE: c_int = 1025;
@@ -121,8 +123,27 @@ pub struct Cached {
     pub dirty: u64,
 }
 
-/// Asks cachestat(2) about a whole file (Linux 6.5).
+/// Asks cachestat(2) about a whole file. A kernel before Linux 6.5 tells by mincore(2) what is cached, and not what
+/// of that is dirty, so that all of it is taken for that: a store makes it so, unless the kernel was quicker.
 pub fn cached(file: impl AsFd) -> Cached {
+    let file = file.as_fd().try_clone_to_owned().unwrap();
+    let (failed, answer) = cachestat(&file);
+    if failed == 0 {
+        return answer;
+    }
+    let error = io::Error::last_os_error();
+    assert_eq!(error.raw_os_error(), Some(ENOSYS), "cachestat: {error}");
+    let mapping = Mapping::of(&File::from(file), false);
+    let mut found = vec![0_u8; mapping.length.div_ceil(rustix::param::page_size())];
+    // SAFETY: the mapping is there, and there is a byte for each of its pages.
+    let failed = unsafe { mincore(mapping.address, mapping.length, found.as_mut_ptr()) };
+    assert_eq!(failed, 0, "mincore: {}", io::Error::last_os_error());
+    let pages = found.iter().filter(|page| **page & 1 == 1).count();
+    let pages = u64::try_from(pages).unwrap();
+    Cached { pages, dirty: pages }
+}
+
+fn cachestat(file: impl AsFd) -> (c_long, Cached) {
     #[repr(C)]
     struct Range([u64; 2]);
     #[repr(C)]
@@ -131,8 +152,7 @@ pub fn cached(file: impl AsFd) -> Cached {
     let file = file.as_fd().as_raw_fd();
     // SAFETY: the call reads a range of two numbers and fills in five, and both are there.
     let failed = unsafe { syscall(CACHESTAT, file, &raw const everything, &raw mut stat, 0_u32) };
-    assert_eq!(failed, 0, "cachestat: {}", io::Error::last_os_error());
-    Cached { pages: stat.0[0], dirty: stat.0[1] }
+    (failed, Cached { pages: stat.0[0], dirty: stat.0[1] })
 }
 
 /// A lease on a file that nobody else has open, until this is dropped (fcntl(2)).

@@ -27,8 +27,7 @@ unsafe extern "C" {
     fn syscall(number: c_long, ...) -> c_long;
 }
 
-/// `close_range(2)`, which has one number on all architectures but Alpha. Not every C library has a function for
-/// the call.
+/// `close_range(2)`, for which not every C library has a function.
 const CLOSE_RANGE: c_long = 436;
 
 /// What an `EAGAIN` is about that doesn't come from ZFS, where it says that the pool is suspended.

@@ -29,6 +29,11 @@ impl Scene {
         Self { pool: TestPool::with_options(options), zfs: Zfs::open().unwrap() }
     }
 
+    /// Whether the kernel puts a mount beneath another, so that no mount point is ever bare (Linux 6.5).
+    pub fn swaps_without_a_gap(&self) -> bool {
+        self.zfs.capabilities().unwrap().swaps_without_a_gap == Some(true)
+    }
+
     pub fn name(&self, relative: &str) -> DatasetName {
         self.pool.dataset(relative).parse().unwrap()
     }

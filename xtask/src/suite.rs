@@ -17,6 +17,7 @@ const ZFS_SUITE: &str = "zfs";
 
 /// The integration test that asks a line's headers.
 const HEADERS_SUITE: &str = "abi";
+
 /// What runs on lines that aren't tested in full, by the beginnings of names: what the kernel and the module do, and
 /// not the campaigns, which try again and again what is the same on all lines.
 const CORE: &[&str] = &[
@@ -28,12 +29,16 @@ const CORE: &[&str] = &[
     "held::",
     "in_place::",
     "kernel::on_zfs::",
+    "mapped::",
     "mount::",
     "mounts::",
+    "ownership::",
     "pages::",
     "recovery::",
     "resume::",
     "rollback::",
+    "sent::",
+    "suspended::",
     "volumes::",
 ];
 
@@ -44,7 +49,7 @@ pub(crate) struct Suite {
     pub(crate) program: PathBuf,
     /// The target's name.
     target: String,
-    /// Whether it is linked against the root tree's libraries.
+    /// Whether it is built for the guest.
     pub(crate) for_guest: bool,
     /// The tests to run.
     pub(crate) names: Vec<String>,
@@ -64,6 +69,14 @@ pub(crate) struct Suites {
 }
 
 impl Suites {
+    /// Which of what runs on other lines is nowhere, so that nobody would miss it.
+    pub(crate) fn lost_on_other_lines(&self) -> Vec<&'static str> {
+        let is_there = |core: &str| {
+            self.vm.iter().flat_map(|suite| &suite.names).any(|name| name.starts_with(core))
+        };
+        CORE.iter().copied().filter(|core| !is_there(core)).collect()
+    }
+
     /// What runs on lines that aren't tested in full.
     pub(crate) fn on_other_lines(&self) -> Self {
         let short = |suite: &Suite| {
@@ -136,6 +149,30 @@ fn list(root: &Root, artefact: &Artefact, for_guest: bool) -> Result<Vec<String>
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn on_other_lines_runs_what_is_named_and_what_is_nowhere_is_told() {
+        let suite = |target: &str, names: &[&str]| Suite {
+            program: PathBuf::new(),
+            target: target.to_owned(),
+            for_guest: true,
+            names: names.iter().map(|name| (*name).to_owned()).collect(),
+        };
+        let all = Suites {
+            host: vec![suite("abi", &["sizes"]), suite("zfs_txn", &["name::parse"])],
+            vm: vec![
+                suite("zfs", &["commit::a", "endurance::b", "volumes::c"]),
+                suite("zfs_txn", &["txn::killed::on_zfs::d"]),
+            ],
+            ..Suites::default()
+        };
+        let part = all.on_other_lines();
+        assert_eq!((part.host.len(), part.vm.len()), (1, 1));
+        assert_eq!(part.vm[0].names, ["commit::a", "volumes::c"]);
+        let lost = all.lost_on_other_lines();
+        assert!(lost.contains(&"mounts::") && !lost.contains(&"volumes::"));
+        assert_eq!(lost.len(), CORE.len() - 2);
+    }
 
     #[test]
     fn a_test_runs_where_its_name_says() {

@@ -3,6 +3,7 @@
 
 use std::collections::BTreeMap;
 use std::fs;
+use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::mpsc::{self, TryRecvError};
 use std::thread;
@@ -16,6 +17,7 @@ use zfs_txn::{CommitError, Conflict};
 
 use super::{mount, unmount};
 use crate::support::{Identity, Scene, State, mount_lines, mounts_of};
+use crate::test_pool::figures;
 
 /// What looks at a mount point in a loop have come to.
 #[derive(Debug, Default)]
@@ -30,7 +32,10 @@ impl Looks {
         let start = Instant::now();
         let results = [
             fs::metadata(path).map(drop),
-            fs::read_dir(path).map(|entries| assert_eq!(entries.count(), 1)),
+            fs::read_dir(path).and_then(|entries| match entries.count() {
+                1 => Ok(()),
+                other => Err(io::Error::other(format!("{other} entries"))),
+            }),
             fs::read(path.join("file")).map(|content| assert!(!content.is_empty())),
         ];
         self.longest = self.longest.max(start.elapsed());
@@ -57,14 +62,18 @@ fn no_lookup_of_a_mount_point_fails_while_commits_go_on() {
         });
         for number in 0..6 {
             let receipt = scene.publish(&target, &format!("generation {number}"));
-            assert_eq!(receipt.gap, None);
+            assert_eq!(receipt.gap.is_none(), scene.swaps_without_a_gap(), "{receipt:?}");
             assert_eq!(receipt.mounted, std::slice::from_ref(&path));
         }
         drop(end);
         reader.join().unwrap()
     });
     println!("{} looks, the longest took {:?}", looks.number, looks.longest);
-    assert!(looks.errors.is_empty() && looks.number > 10, "{looks:?}");
+    assert!(looks.number > 10, "{looks:?}");
+    // Before Linux 6.5 the mount point is bare for a moment, once in each commit: a look that meets the moment finds
+    // an empty directory.
+    let most = if scene.swaps_without_a_gap() { 0 } else { 6 * 3 };
+    assert!(looks.errors.len() <= most, "{looks:?}");
     scene.end();
 }
 
@@ -106,7 +115,7 @@ fn where_the_kernel_can_put_no_mount_beneath_the_gap_is_told() {
     let transaction = scene.begin(&target);
     fs::remove_file(transaction.path().join("file")).unwrap();
     let receipt = transaction.commit().unwrap();
-    assert_eq!((receipt.gap, receipt.leftovers), (None, vec![]));
+    assert_eq!((receipt.gap.is_none(), receipt.leftovers), (scene.swaps_without_a_gap(), vec![]));
     before.0.assert_same(&State::of(&scene, Identity::Replaced));
     assert_eq!(before.1, relations(&paths));
     end_shared_parents(&scene, &paths);
@@ -178,7 +187,7 @@ fn below_a_shared_mount_the_peers_are_swapped_along_and_each_keeps_its_options()
     receipt.mounted.sort();
     let mut sorted = paths.clone();
     sorted.sort();
-    assert_eq!((receipt.gap, receipt.mounted), (None, sorted));
+    assert_eq!((receipt.gap.is_none(), receipt.mounted), (scene.swaps_without_a_gap(), sorted));
     for path in &paths {
         assert_eq!(fs::read_to_string(path.join("file")).unwrap(), "x");
     }
@@ -220,7 +229,8 @@ fn peers_slaves_and_unbindable_mounts_of_the_target_stay_what_they_are() {
     assert_eq!(before, ["master:0", "unbindable", "shared:0", "shared:0", both, both]);
     for content in ["x", "y"] {
         let receipt = scene.publish(&target, content);
-        assert_eq!((receipt.gap, receipt.mounted.len()), (None, paths.len()));
+        let told = (receipt.gap.is_none(), receipt.mounted.len());
+        assert_eq!(told, (scene.swaps_without_a_gap(), paths.len()));
         assert_eq!(relations(&paths), before);
     }
     for path in &paths {
@@ -238,6 +248,14 @@ fn an_idmapped_mount_is_refused_before_anything_is_changed() {
         (scene.mounted_at(&target).unwrap(), scene.pool.directory().join("mapped"));
     fs::create_dir(&mapped).unwrap();
     mount(&["--bind", "-o", "X-mount.idmap=b:0:1000:10", text(&path), text(&mapped)]);
+    let of_target = |line: &&Vec<String>| line.iter().any(|word| word == target.as_str());
+    let mut words = mount_lines().into_iter().filter(|line| of_target(&line)).flatten();
+    if !words.any(|word| word.contains("idmapped")) {
+        // mount(8) before util-linux 2.39 passes over the option, and there is nothing to be refused.
+        figures("not tried: mount(8) makes no idmapped mount here");
+        unmount(&mapped);
+        return scene.end();
+    }
     let before = State::of(&scene, Identity::Kept);
     let transaction = scene.begin(&target);
     fs::write(transaction.path().join("file"), "x").unwrap();
