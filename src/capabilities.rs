@@ -120,8 +120,11 @@ impl Capabilities {
     /// distribution may have mended one without another version; none where the version isn't known.
     #[must_use]
     pub fn known_bugs(&self) -> Vec<KnownBug> {
-        let module = self.module.as_deref().and_then(Version::parse);
-        module.map(of_release).unwrap_or_default()
+        self.module_release().map(of_release).unwrap_or_default()
+    }
+
+    fn module_release(&self) -> Option<Version> {
+        self.module.as_deref().and_then(Version::parse)
     }
 }
 
@@ -133,8 +136,7 @@ impl fmt::Display for Capabilities {
         writeln!(f, "Linux {}", self.kernel)?;
         writeln!(f, "in a container: {}", yes(Some(self.in_a_container)))?;
         write!(f, "mounts are swapped without a gap: {}", yes(self.swaps_without_a_gap))?;
-        let version = self.module.as_deref().and_then(Version::parse);
-        if version.is_none_or(|version| !version.is_release()) {
+        if self.module_release().is_none_or(|version| !version.is_release()) {
             write!(f, "\nknown bugs: nothing is known of this version")?;
         }
         for bug in self.known_bugs() {

@@ -71,10 +71,16 @@ fn find() -> Result<Loaded, LoadError> {
     }
     let (mut missing, mut too_old) = (Vec::new(), None);
     for name in NAMES {
-        match open(name, 0).map(|library| bind(name, library)) {
-            Ok(Ok(loaded)) => return Ok(loaded),
-            Ok(Err(error)) => too_old = too_old.or(Some(error)),
-            Err(error) => missing.push(error.to_string()),
+        let library = match open(name, 0) {
+            Ok(library) => library,
+            Err(error) => {
+                missing.push(error.to_string());
+                continue;
+            }
+        };
+        match bind(name, library) {
+            Ok(loaded) => return Ok(loaded),
+            Err(error) => too_old = too_old.or(Some(error)),
         }
     }
     Err(too_old.unwrap_or(LoadError::Missing(missing)))

@@ -54,10 +54,10 @@ pub(crate) fn run(cache: &Cache, lines: &[&Line], filter: Option<&str>) -> Resul
         verdicts.extend(in_vm(cache, first, &machine, &suites)?);
         if filter.is_none() {
             verdicts.extend(lost(&suites));
-        }
-        if filter.is_none() && !others.is_empty() {
-            let lost = suites.lost_on_other_lines().into_iter();
-            verdicts.extend(lost.map(|core| failure(&format!("{core} (names no test)"))));
+            if !others.is_empty() {
+                let lost = suites.lost_on_other_lines().into_iter();
+                verdicts.extend(lost.map(|core| failure(&format!("{core} (names no test)"))));
+            }
         }
         let prepared = prepared.join().map_err(|_| anyhow!("preparing the other lines"))?;
         for (line, machine) in others.iter().zip(prepared) {
