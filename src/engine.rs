@@ -11,12 +11,12 @@ use std::time::Duration;
 use rustix::mount::MountAttrFlags;
 
 use crate::errno::Errno;
-use crate::name::{DatasetName, SnapshotName, TransactionId, transaction_of};
+use crate::name::{DatasetName, SnapshotName, TransactionId};
 use crate::ownership::Ids;
 use crate::receipt::{ElsewhereMount, Guid, Leftover};
 use crate::stream::passage::{Changes, FileId};
 use crate::transfer::Route;
-use crate::txn::journal::{Fence, fingerprint, id_of, property};
+use crate::txn::journal::{Fence, fingerprint, id_of};
 
 /// A call that failed.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -31,18 +31,27 @@ impl From<Errno> for Fault {
     }
 }
 
-/// The snapshot that a dataset is a clone of: by its name as well, as a receive can give a snapshot the guid of any
-/// other.
+/// A snapshot, and no copy of it. A receive gives its snapshot the guid that the stream says, which may be that of any
+/// other one in the pool; but `createtxg` is the txg of the receive, in which the other one was there already. Neither a
+/// promote nor a rename changes one of the two (`dsl_dataset_snapshot_sync_impl`, `dmu_recv_end_sync`).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(crate) struct SnapshotId {
+    pub(crate) guid: Guid,
+    pub(crate) createtxg: u64,
+}
+
+/// The snapshot that a dataset is a clone of.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Origin {
     pub(crate) name: String,
-    pub(crate) guid: Guid,
+    pub(crate) id: SnapshotId,
 }
 
 /// What ZFS knows of a filesystem, volume or snapshot.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Facts {
     pub(crate) guid: Guid,
+    pub(crate) createtxg: u64,
     pub(crate) volume: bool,
     /// The snapshot that it is a clone of.
     pub(crate) origin: Option<Origin>,
@@ -50,6 +59,13 @@ pub(crate) struct Facts {
     /// The mount point that applies to it, inherited or not: an absolute path, `none` or `legacy`; empty
     /// for what has none.
     pub(crate) mountpoint: PathBuf,
+}
+
+impl Facts {
+    /// What tells a snapshot from its copies.
+    pub(crate) fn id(&self) -> SnapshotId {
+        SnapshotId { guid: self.guid, createtxg: self.createtxg }
+    }
 }
 
 /// A dataset by the name that it should have and by its guid.
@@ -102,8 +118,8 @@ pub(crate) struct Conclusion<'a> {
     /// Datasets that have the user property [`MARK`] of this transaction.
     pub(crate) marked: &'a [&'a DatasetName],
     pub(crate) predecessor: Option<Predecessor<'a>>,
-    /// Where the record is, and its guid: a snapshot is destroyed with it.
-    pub(crate) carrier: (&'a str, Guid),
+    /// Where the record is: a snapshot is destroyed with it.
+    pub(crate) carrier: (&'a str, SnapshotId),
     pub(crate) property: &'a str,
     /// The record that stays, where the snapshot has to.
     pub(crate) committed: &'a str,
@@ -168,7 +184,7 @@ pub(crate) struct InPlaceEnd<'a> {
     /// Snapshots of the target that nobody asked for.
     pub(crate) snapshots: &'a [(String, Guid)],
     /// The base, which has the record.
-    pub(crate) base: (&'a str, Guid),
+    pub(crate) base: (&'a str, SnapshotId),
     /// Whether the record stays in any case.
     pub(crate) keeps: bool,
     pub(crate) property: &'a str,
@@ -233,7 +249,8 @@ pub(crate) struct Walk {
 pub(crate) struct Entry {
     /// What of the name is not UTF-8 is replaced: such a name can't be parsed.
     pub(crate) carrier: String,
-    pub(crate) guid: Guid,
+    /// The carrier's, also where that is a dataset.
+    pub(crate) id: SnapshotId,
     pub(crate) property: String,
     pub(crate) value: OsString,
     /// Whether it was set here; false: a receive brought it.
@@ -246,14 +263,6 @@ impl Entry {
         let is_mark = [MARK, LOOK].contains(&self.property.as_str());
         id_of(&self.property) == Some(id) || is_mark && self.value == OsStr::new(&id.to_string())
     }
-}
-
-/// What is set on a snapshot that a transaction has taken, by the last part of its name: the property, and the value
-/// if it is known. On a copy that a receive has made nothing is set.
-pub(crate) fn mark_of(leaf: &str) -> Option<(String, Option<String>)> {
-    let id = transaction_of(leaf)?;
-    let is_look = leaf == id.look_leaf();
-    Some(if is_look { (LOOK.to_owned(), Some(id.to_string())) } else { (property(id), None) })
 }
 
 /// A property's value as the kernel stores it: numbers and choices as numbers, and text as bytes.
@@ -521,6 +530,12 @@ pub(crate) trait Engine: Send + Sync + fmt::Debug {
     fn is(&self, name: &str, guid: Guid) -> Result<bool, Fault> {
         Ok(self.facts(name)?.is_some_and(|facts| facts.guid == guid))
     }
+
+    /// Whether a snapshot is there, and is this one and no copy of it.
+    fn is_snapshot(&self, name: &str, id: SnapshotId) -> Result<bool, Fault> {
+        Ok(self.facts(name)?.is_some_and(|facts| facts.id() == id))
+    }
+
     fn settings(&self, dataset: &DatasetName) -> Result<Settings, Fault>;
     /// Whether a snapshot of `dataset` has no room because of its `refreservation`.
     fn shortage(&self, dataset: &DatasetName) -> Result<Option<Shortage>, Fault>;
@@ -532,12 +547,12 @@ pub(crate) trait Engine: Send + Sync + fmt::Debug {
     fn snapshots_since(&self, dataset: &DatasetName, base: &str) -> Result<Vec<String>, Fault>;
     /// The full names of a dataset's snapshots and bookmarks; none where it isn't there.
     fn snapshots_and_bookmarks(&self, dataset: &DatasetName) -> Result<Vec<String>, Fault>;
-    /// The snapshot with this last part of its name and this guid, in any child of `parent`.
+    /// The full name of this snapshot, with this last part of it, in any child of `parent`.
     fn find_snapshot(
         &self,
         parent: &DatasetName,
         leaf: &str,
-        guid: Guid,
+        id: SnapshotId,
     ) -> Result<Option<String>, Fault>;
     /// How two snapshots of a dataset differ, but for an intent log. Exact: each object that was written
     /// since the base is compared.
@@ -602,7 +617,7 @@ pub(crate) trait Engine: Send + Sync + fmt::Debug {
         new: Option<&str>,
     ) -> Result<(), Fault>;
     fn rename(&self, from: &DatasetName, to: &DatasetName) -> Result<(), Fault>;
-    /// Says whether it was there.
+    /// Says whether it was there; false also for a snapshot that is elsewhere by now.
     fn destroy(&self, name: &str, guid: Guid) -> Result<bool, Fault>;
     /// Refuses with [`Errno::TXTBSY`] where anything was written since the snapshot `since`, which
     /// is destroyed as well if it is one of `name` itself.

@@ -25,7 +25,7 @@ use crate::compare;
 use crate::engine::{
     AtEnd, Attached, Concluded, Conclusion, Difference, Engine, Entry, Facts, Fault, InPlaceEnd,
     Known, Lack, MARK, Origin, Place, Predecessor, PreparedMount, Private, Promoted, Promotion,
-    PropertyValue, Scope, Settings, Shortage, Staged, Staging, Unfit, Walk, Watch, mark_of,
+    PropertyValue, Scope, Settings, Shortage, SnapshotId, Staged, Staging, Unfit, Walk, Watch,
 };
 use crate::errno::Errno;
 use crate::ffi::libzfs::{LibZfs, LibZfsError};
@@ -188,7 +188,12 @@ impl Kernel {
         mode: ProgramMode,
     ) -> Result<NvList, Fault> {
         let pool = name.split(['/', '@']).next().unwrap_or_default();
-        Ok(self.lzc.program(pool, text, LARGE, args, mode)?)
+        self.lzc.program(pool, text, LARGE, args, mode).map_err(|error| {
+            match error.detail.as_deref().and_then(unreadable) {
+                Some(detail) => Fault { errno: Errno::IO, detail: Some(detail) },
+                None => error.into(),
+            }
+        })
     }
 
     /// Runs a program that acts on one dataset, known by guid, and returns its verdict.
@@ -298,13 +303,9 @@ impl Engine for Kernel {
         }
         Ok(Some(Facts {
             guid: guid_of(facts.i64("guid")?),
+            createtxg: unsigned(facts.i64("createtxg")?),
             volume: matches!(facts.str("type"), Ok("volume")),
-            origin: facts.i64("origin_guid").ok().zip(facts.os_str("origin").ok()).map(
-                |(guid, name)| Origin {
-                    name: name.to_string_lossy().into_owned(),
-                    guid: guid_of(guid),
-                },
-            ),
+            origin: origin_of(facts),
             children: facts.i64("children").unwrap_or(0).unsigned_abs(),
             mountpoint: facts.os_str("mountpoint").unwrap_or_default().into(),
         }))
@@ -434,21 +435,16 @@ impl Engine for Kernel {
         &self,
         parent: &DatasetName,
         leaf: &str,
-        guid: Guid,
+        id: SnapshotId,
     ) -> Result<Option<String>, Fault> {
         if let Some(plain) = self.plain(parent.as_str())? {
-            return plain.find_snapshot(parent.as_str(), leaf, guid);
+            return plain.find_snapshot(parent.as_str(), leaf, id);
         }
         let mut args = NvList::new()?;
         args.add_str("parent", parent.as_str())?;
         args.add_str("leaf", leaf)?;
-        if let Some((property, value)) = mark_of(leaf) {
-            args.add_str("property", &property)?;
-            if let Some(value) = value {
-                args.add_str("value", &value)?;
-            }
-        }
-        args.add_i64("guid", lua_guid(guid))?;
+        args.add_i64("guid", lua_guid(id.guid))?;
+        args.add_i64("createtxg", lua_number(id.createtxg))?;
         let out = self.program(parent.as_str(), FIND_SNAPSHOT, &args, ProgramMode::NoSync)?;
         let found = out.str("return")?;
         Ok((found != "gone").then(|| found.to_owned()))
@@ -636,7 +632,7 @@ impl Engine for Kernel {
         args.add_str_array("named_for_tools", named)?;
         args.add_str("named_off", tools::NAMED_OFF)?;
         args.add_str("carrier", carrier.0)?;
-        args.add_i64("carrier_guid", lua_guid(carrier.1))?;
+        args.add_i64("carrier_guid", lua_guid(carrier.1.guid))?;
         args.add_str("property", property)?;
         args.add_str("committed", committed)?;
         if let Some(Predecessor { known, since }) = predecessor {
@@ -970,13 +966,35 @@ fn no_device(errno: rustix::io::Errno) -> Fault {
     Fault { detail, ..Fault::from(errno) }
 }
 
+/// Says it of what a program could not read, and has told by the error `EIO: NAME`, with a traceback below.
+fn unreadable(message: &str) -> Option<String> {
+    let name = message.lines().next()?.strip_prefix("EIO: ")?;
+    Some(format!("{name} is damaged, or neither a filesystem nor a volume"))
+}
+
+/// The origin among what facts.lua tells.
+fn origin_of(facts: NvRef<'_>) -> Option<Origin> {
+    let name = facts.os_str("origin").ok()?.to_string_lossy().into_owned();
+    let guid = guid_of(facts.i64("origin_guid").ok()?);
+    let createtxg = unsigned(facts.i64("origin_createtxg").ok()?);
+    Some(Origin { name, id: SnapshotId { guid, createtxg } })
+}
+
 /// Channel programs have signed numbers only, and refuse unsigned arguments; guids use all 64 bits.
+fn lua_number(number: u64) -> i64 {
+    i64::from_ne_bytes(number.to_ne_bytes())
+}
+
+fn unsigned(number: i64) -> u64 {
+    u64::from_ne_bytes(number.to_ne_bytes())
+}
+
 fn lua_guid(guid: Guid) -> i64 {
-    i64::from_ne_bytes(guid.0.to_ne_bytes())
+    lua_number(guid.0)
 }
 
 fn guid_of(number: i64) -> Guid {
-    Guid(u64::from_ne_bytes(number.to_ne_bytes()))
+    Guid(unsigned(number))
 }
 
 fn add_known(args: &mut NvList, role: &str, known: Known<'_>) -> Result<(), NvError> {

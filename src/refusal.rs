@@ -169,7 +169,7 @@ mod tests {
     fn facts() -> Facts {
         let mountpoint = "/tank/t".into();
         let (guid, origin) = (Guid(1), None);
-        Facts { guid, volume: false, origin, children: 0, mountpoint }
+        Facts { guid, createtxg: 1, volume: false, origin, children: 0, mountpoint }
     }
 
     fn target(strategy: Strategy) -> Role<'static> {

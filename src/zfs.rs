@@ -201,7 +201,9 @@ impl Zfs {
         loop {
             walks += 1;
             let Seen { cases: found, unread, moved } = self.cases_below(scope)?;
-            let before = (tried.len(), gone.len());
+            let before = (tried.len(), gone.clone());
+            // What was not there for a moment may be there again.
+            gone.retain(|key| found.iter().all(|case| case.key() != *key));
             gone.extend(moved);
             for case in &found {
                 let condition = case.condition();
@@ -249,7 +251,7 @@ impl Zfs {
                     }
                 }
             }
-            if (tried.len(), gone.len()) == before || walks == MOST_WALKS {
+            if (tried.len(), &gone) == (before.0, &before.1) || walks == MOST_WALKS {
                 let is_settled =
                     |case: &Case| [&tried, &gone].iter().any(|set| set.contains(&case.key()));
                 let untouched = found.iter().filter(|case| !is_settled(case));
@@ -699,7 +701,7 @@ impl TransactionBuilder<'_> {
         Ok(Order {
             record: Record {
                 target_guid: Some(facts.guid),
-                target_origin: facts.origin.as_ref().map(|origin| origin.guid),
+                target_origin: facts.origin.as_ref().map(|origin| origin.id.guid),
                 settings: (!in_place).then(|| settings.fingerprint()),
                 strategy: self.strategy,
                 fence: self.fence.then_some(fence),
@@ -802,7 +804,7 @@ impl TransactionBuilder<'_> {
             plan: Plan::new(shape),
             properties,
             private_path: private_path(id),
-            ancestor: Some((ancestor, facts.guid)),
+            ancestor: Some((ancestor, facts.id())),
             new_mounts,
         })
     }

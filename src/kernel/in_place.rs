@@ -62,7 +62,7 @@ impl Kernel {
         }
         args.add_nvlist("snapshots", &snapshots)?;
         args.add_str("base", end.base.0)?;
-        args.add_i64("base_guid", lua_guid(end.base.1))?;
+        args.add_i64("base_guid", lua_guid(end.base.1.guid))?;
         args.add_bool("keeps", end.keeps)?;
         args.add_str("property", end.property)?;
         args.add_str("committed", end.committed)?;

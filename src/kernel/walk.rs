@@ -9,11 +9,11 @@ mod on_zfs;
 use std::collections::VecDeque;
 use std::ffi::{OsStr, OsString};
 
-use crate::engine::{Entry, Fault, Walk};
+use crate::engine::{Entry, Fault, SnapshotId, Walk};
 use crate::errno::Errno;
 use crate::ffi::lzc::ProgramMode;
 use crate::ffi::nvlist::{NvList, NvRef, Value};
-use crate::kernel::{Kernel, guid_of, not_opened};
+use crate::kernel::{Kernel, guid_of, not_opened, unsigned};
 use crate::name::DatasetName;
 use crate::txn::journal::{Record, Unreadable};
 
@@ -185,7 +185,10 @@ pub(super) fn entries(list: NvRef<'_>) -> Result<Vec<Entry>, Fault> {
         let Some(property) = entry.os_str("property")?.to_str() else { continue };
         entries.push(Entry {
             carrier: carrier.to_string_lossy().into_owned(),
-            guid: guid_of(entry.i64("guid")?),
+            id: SnapshotId {
+                guid: guid_of(entry.i64("guid")?),
+                createtxg: unsigned(entry.i64("createtxg")?),
+            },
             property: property.to_owned(),
             value: kept_of(property, entry.os_str("value")?),
             local: source == carrier,

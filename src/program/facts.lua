@@ -7,10 +7,16 @@ if not zfs.exists(name) then
 end
 facts = {}
 facts.guid = zfs.get_prop(name, "guid")
+facts.createtxg = zfs.get_prop(name, "createtxg")
 if string.find(name, "@", 1, true) then
     return facts
 end
 facts.type = zfs.get_prop(name, "type")
+if not facts.type then
+    -- Damaged, or of a type that a receive has taken from a forged stream: asked for its children the kernel panics
+    -- (zcp_children_iter).
+    error("EIO: " .. name, 0)
+end
 if facts.type == "filesystem" then
     facts.mountpoint = zfs.get_prop(name, "mountpoint")
 end
@@ -18,6 +24,7 @@ origin = zfs.get_prop(name, "origin")
 if origin then
     facts.origin = origin
     facts.origin_guid = zfs.get_prop(origin, "guid")
+    facts.origin_createtxg = zfs.get_prop(origin, "createtxg")
 end
 facts.children = 0
 -- A longer name leaves no room for that of a child (see walk.lua).

@@ -16,11 +16,17 @@ function is_meant(property, value)
 end
 
 function add(carrier)
+    -- Damaged: asked for its properties the kernel panics (zcp_user_props_list).
+    if not zfs.get_prop(carrier, "type") then
+        error("EIO: " .. carrier, 0)
+    end
     for property, value, source in zfs.list.user_properties(carrier) do
         if is_meant(property, value) and (source == carrier or source == "$recvd") then
             guid = zfs.get_prop(carrier, "guid")
+            createtxg = zfs.get_prop(carrier, "createtxg")
             found[#found + 1] = {
-                carrier = carrier, guid = guid, property = property, value = value, source = source
+                carrier = carrier, guid = guid, createtxg = createtxg,
+                property = property, value = value, source = source
             }
         end
     end

@@ -12,6 +12,12 @@ function is(name, guid)
     return zfs.exists(name) and zfs.get_prop(name, "guid") == guid
 end
 
+-- The last part of the name that transactions give, or that of a snapshot to compare.
+function is_of_a_transaction(snapshot)
+    id = string.match(snapshot, "@txn%-([0-9a-f]+)$") or string.match(snapshot, "@txn%-([0-9a-f]+)%-look$")
+    return id and #id == 16
+end
+
 function origin_of(name)
     origin = zfs.get_prop(name, "origin")
     return origin
@@ -36,7 +42,11 @@ elseif args["head_origin"] ~= 0 then
 end
 -- A commit in place that has begun is not overtaken: what it receives would go to the old head.
 for snapshot in zfs.list.snapshots(head) do
-    if snapshot ~= base and string.match(snapshot, "@txn%-%x+$") then
+    if snapshot ~= base and is_of_a_transaction(snapshot) then
+        -- Damaged: asked for its properties the kernel panics (zcp_user_props_list).
+        if not zfs.get_prop(snapshot, "type") then
+            return { verdict = "done", errno = 5, conflicts = { snapshot } }
+        end
         for property, value, source in zfs.list.user_properties(snapshot) do
             if string.sub(property, 1, 8) == "zfs-txn:" and source == snapshot
                 and string.find(value, ";strategy=in-place;state=committing;", 1, true) then
@@ -50,7 +60,7 @@ if args["since"] then
     for snapshot in zfs.list.snapshots(head) do
         txg = zfs.get_prop(snapshot, "createtxg")
         -- Those of other transactions come and go with them.
-        if txg > base_txg and not string.match(snapshot, "@txn%-%x+$") and not string.match(snapshot, "@txn%-%x+%-look$") then
+        if txg > base_txg and not is_of_a_transaction(snapshot) then
             return { verdict = "newer", snapshot = snapshot }
         end
     end

@@ -13,6 +13,11 @@ children = {}
 -- These say whether there was room. The properties of the first carrier are gone through however many they are:
 -- no piece would have fewer.
 function add(carrier, is_first)
+    -- Damaged, or of a type that a receive has taken from a forged stream: asked for its properties the kernel panics
+    -- (zcp_user_props_list), and libzfs ends the process that asks.
+    if not zfs.get_prop(carrier, "type") then
+        error("EIO: " .. carrier, 0)
+    end
     for property, value, source in zfs.list.user_properties(carrier) do
         names = names - 1
         if names < 0 and not is_first then
@@ -25,8 +30,10 @@ function add(carrier, is_first)
                 return false
             end
             guid = zfs.get_prop(carrier, "guid")
+            createtxg = zfs.get_prop(carrier, "createtxg")
             found[#found + 1] = {
-                carrier = carrier, guid = guid, property = property, value = value, source = source
+                carrier = carrier, guid = guid, createtxg = createtxg,
+                property = property, value = value, source = source
             }
         end
     end
@@ -34,10 +41,6 @@ function add(carrier, is_first)
 end
 
 function look(dataset, is_first)
-    -- Of a type that a receive has taken from a forged stream: libzfs ends the process that asks about it.
-    if args["deep"] and not zfs.get_prop(dataset, "type") then
-        error("neither a filesystem nor a volume")
-    end
     if not add(dataset, is_first) then
         return false
     end

@@ -8,7 +8,7 @@ use std::fmt;
 use std::ops::ControlFlow;
 use std::sync::{Mutex, PoisonError};
 
-use crate::engine::{Difference, Fault, InPlaceEnd, Known, Staged, Staging};
+use crate::engine::{Difference, Fault, InPlaceEnd, Known, SnapshotId, Staged, Staging};
 use crate::errno::Errno;
 use crate::error::Conflict;
 use crate::name::{DatasetName, SnapshotName};
@@ -104,7 +104,7 @@ impl Stage {
             record: (&property(self.id()), &record.encode()),
             target: Known { name: &target, guid: target_guid },
             workspace: Known { name: &workspace, guid: self.guids.workspace.ok_or_else(unknown)? },
-            base: (base.as_str(), self.guids.base.ok_or_else(unknown)?),
+            base: (base.as_str(), self.guids.base.ok_or_else(unknown)?.guid),
             since: since.as_str(),
             bookmark: &self.bookmark(),
             snapshot: snapshot.as_str(),
@@ -176,13 +176,13 @@ impl Stage {
     /// access times alone.
     fn look_has_changes(&self, base: &str) -> Result<bool, Fault> {
         let record = &self.order.record;
-        let Some(guid) = self.look.filter(|_| record.overwrite) else { return Ok(false) };
+        let Some(id) = self.look.filter(|_| record.overwrite) else { return Ok(false) };
         if record.state == State::Kept || !self.overridden.is_empty() {
             return Ok(true);
         }
         let base: SnapshotName = base.parse().map_err(|_| Fault::from(Errno::INVAL))?;
         let look = snapshot_of(&base.dataset(), &self.id().look_leaf())?;
-        let there = self.engine.is(look.as_str(), guid)?;
+        let there = self.engine.is_snapshot(look.as_str(), id)?;
         Ok(there && self.engine.difference(&look, &base)? == Difference::Content)
     }
 
@@ -315,7 +315,7 @@ impl Stage {
             snapshot: from.as_str(),
             from: (!replaces).then_some(bookmark.as_str()),
             to: to.as_str(),
-            onto: self.look,
+            onto: self.look.map(|look| look.guid),
             nameless,
             strangers: &self.strangers,
         };
@@ -369,7 +369,7 @@ impl Stage {
 
     /// Whether it is, and has the base: another commit that is at it takes that away first.
     pub(super) fn has_base(&self) -> Result<bool, Fault> {
-        let base = self.engine.facts(self.order.layout.base.as_str())?.map(|facts| facts.guid);
+        let base = self.engine.facts(self.order.layout.base.as_str())?.map(|facts| facts.id());
         Ok(self.is_target()? && base == self.guids.base)
     }
 
@@ -396,7 +396,7 @@ impl Stage {
         let Layout { target, workspace, final_leaf, .. } = self.order.layout.clone();
         let unknown = || Fault::from(Errno::NOENT);
         self.locate_base()?;
-        let base_guid = self.guids.base.ok_or_else(unknown)?;
+        let base_id = self.guids.base.ok_or_else(unknown)?;
         // It goes last: somebody has swept the rest.
         let Some(base) = self.base_at.clone() else { return Ok(()) };
         // Later commits may have made another dataset the target, and moved its snapshots.
@@ -414,7 +414,7 @@ impl Stage {
         let mut record = self.order.record.clone();
         let overridden = self.look_has_changes(&base)?;
         let mut kept = None;
-        if let Some(guid) = self.look {
+        if let Some(SnapshotId { guid, .. }) = self.look {
             let look = (snapshot_of(&target, &self.id().look_leaf())?.to_string(), guid);
             if overridden { kept = Some(look) } else { snapshots.push(look) }
         }
@@ -430,14 +430,14 @@ impl Stage {
             target: Known { name: &target, guid: target_guid },
             workspace: to_destroy.map(|guid| Known { name: &workspace, guid }),
             snapshots: &snapshots,
-            base: (&base, base_guid),
+            base: (&base, base_id),
             keeps: kept.is_some(),
             property: &property(self.id()),
             committed: &record.encode(),
         };
         let left = match self.engine.conclude_in_place(end) {
             Ok(left) => left,
-            Err(_) if self.is_base_gone(base_guid) => None,
+            Err(_) if self.is_base_gone(base_id) => None,
             Err(fault) => return Err(fault),
         };
         self.look = None;
@@ -453,7 +453,7 @@ impl Stage {
         };
         let left = workspaces_and_snapshots(&workspace, self.guids.workspace, &snapshots);
         let left = left.into_iter().map(|(name, guid)| (name, guid, why.clone()));
-        for (name, guid, reason) in left.chain([(base.clone(), base_guid, why_base)]) {
+        for (name, guid, reason) in left.chain([(base.clone(), base_id.guid, why_base)]) {
             let there = self.engine.facts(&name).map_or(true, |facts| facts.is_some());
             if there {
                 self.kept.push(Leftover { name, guid, reason, keeps: Keeps::Nothing });

@@ -1,6 +1,6 @@
 //! What a transaction tells of its end: guids, snapshots, and what is left.
 
-use crate::engine::{Fault, Shortage};
+use crate::engine::{Fault, Shortage, SnapshotId};
 use crate::errno::Errno;
 use crate::error::{Conflict, StepError};
 use crate::receipt::{ElsewhereMount, Guid, Keeps, Leftover, Snapshot};
@@ -23,7 +23,7 @@ impl Stage {
 
     pub(super) fn base(&self) -> Option<Snapshot> {
         let name = self.order.layout.base.clone();
-        self.guids.base.map(|guid| Snapshot { name, guid })
+        self.guids.base.map(|base| Snapshot { name, guid: base.guid })
     }
 
     pub(super) fn final_snapshot(&self) -> Option<Snapshot> {
@@ -42,9 +42,9 @@ impl Stage {
     /// The leftover that a failed step leaves; `None` where it leaves nothing.
     pub(super) fn leftover(&self, error: &StepError) -> Option<Leftover> {
         let guid = match error.step {
-            Step::DestroyBase => self.guids.base,
+            Step::DestroyBase => self.guids.base.map(|base| base.guid),
             Step::DestroyFinal => self.guids.final_snapshot,
-            Step::DestroyLook => self.look,
+            Step::DestroyLook => self.look.map(|look| look.guid),
             Step::DestroyWorkspace => self.guids.workspace,
             Step::DestroyParent(level) => self.guids.parents.get(level).copied().flatten(),
             Step::UnmountWorkspace => None,
@@ -82,7 +82,7 @@ impl Stage {
     }
 
     fn keep_base_because(&mut self, reason: String) {
-        let Some(guid) = self.guids.base else { return };
+        let Some(SnapshotId { guid, .. }) = self.guids.base else { return };
         let name = self.base_at.clone().unwrap_or_else(|| self.order.layout.base.to_string());
         self.kept.push(Leftover { name, guid, reason, keeps: Keeps::Nothing });
     }

@@ -4,7 +4,7 @@ use rustix::mount::MountAttrFlags;
 
 use crate::engine::{
     Concluded, Conclusion, Difference, Facts, Fault, Known, LOOK, Predecessor, Promoted, Promotion,
-    PropertyValue, Scope,
+    PropertyValue, Scope, SnapshotId,
 };
 use crate::errno::Errno;
 use crate::error::Conflict;
@@ -212,7 +212,7 @@ impl Stage {
             clone: Known { name: clone, guid: clone_guid.ok_or_else(unknown)? },
             head: Known { name: head, guid: head_guid.ok_or_else(unknown)? },
             head_origin: self.order.record.target_origin,
-            base,
+            base: base.guid,
             since,
             record: (&property(self.id()), record),
             undoes,
@@ -223,7 +223,7 @@ impl Stage {
         };
         match self.engine.facts(head.as_str()) {
             Ok(Some(Facts { guid, origin: Some(origin), .. }))
-                if Some(guid) == head_guid && origin.guid == base =>
+                if Some(guid) == head_guid && origin.id == base =>
             {
                 Ok(Promoted::Done)
             }
@@ -242,20 +242,20 @@ impl Stage {
         let look = snapshot_of(head, &self.id().look_leaf())?;
         let id = self.id().to_string();
         self.engine.snapshot(&look, Some((LOOK, &id)))?;
-        self.look = Some(self.guid_of_own(&look, LOOK, |value| value == id)?);
+        self.look = Some(self.id_of_own(&look, LOOK, |value| value == id)?);
         self.engine.difference(&look, base)
     }
 
-    /// The guid of a snapshot just taken, which another commit may have moved already: it is known by
+    /// The id of a snapshot just taken, which another commit may have moved already: it is known by
     /// its property.
-    pub(super) fn guid_of_own(
+    pub(super) fn id_of_own(
         &self,
         snapshot: &SnapshotName,
         property: &str,
         is_own: impl Fn(&str) -> bool,
-    ) -> Result<Guid, Fault> {
+    ) -> Result<SnapshotId, Fault> {
         if let Some(facts) = self.engine.facts(snapshot.as_str())? {
-            return Ok(facts.guid);
+            return Ok(facts.id());
         }
         let scope = Scope { target: &self.order.layout.target, above: &[], id: None };
         let found = self.engine.journal(scope)?;
@@ -263,14 +263,14 @@ impl Stage {
             entry.local && entry.property == property && entry.carrier.ends_with(snapshot.leaf())
         });
         let own = own.find(|entry| entry.value.to_str().is_some_and(&is_own));
-        Ok(own.ok_or(Errno::NOENT)?.guid)
+        Ok(own.ok_or(Errno::NOENT)?.id)
     }
 
     /// Destroys it wherever it is: the head may have got another name.
     pub(super) fn destroy_look(&mut self, head: &DatasetName) -> Result<(), Fault> {
-        let Some(guid) = self.look else { return Ok(()) };
+        let Some(id) = self.look else { return Ok(()) };
         let mut at = snapshot_of(head, &self.id().look_leaf())?.to_string();
-        self.destroy_moving(&mut at, guid)?;
+        self.destroy_moving(&mut at, id)?;
         self.look = None;
         Ok(())
     }
@@ -466,8 +466,8 @@ impl Stage {
         base: &SnapshotName,
     ) -> Result<(SnapshotName, Guid), Fault> {
         match (self.look, self.guids.base) {
-            (Some(look), _) => Ok((snapshot_of(head, &self.id().look_leaf())?, look)),
-            (None, Some(guid)) => Ok((base.clone(), guid)),
+            (Some(look), _) => Ok((snapshot_of(head, &self.id().look_leaf())?, look.guid)),
+            (None, Some(id)) => Ok((base.clone(), id.guid)),
             (None, None) => Err(Errno::NOENT.into()),
         }
     }
@@ -475,7 +475,7 @@ impl Stage {
     fn conclude_with(&self, since: Option<(&str, Guid)>) -> Result<Concluded, Fault> {
         let Layout { target, predecessor, missing_parents, .. } = &self.order.layout;
         let guid = self.guids.workspace.ok_or(Errno::NOENT)?;
-        let (carrier, carrier_guid) = self.carrier().ok_or(Errno::NOENT)?;
+        let (carrier, carrier_id) = self.carrier().ok_or(Errno::NOENT)?;
         let mut record = self.order.record.clone();
         record.state = if self.overridden.is_empty() { State::Committed } else { State::Kept };
         record.owner = None;
@@ -489,7 +489,7 @@ impl Stage {
             gate: self.opens_gate.then_some(&record.gate),
             marked: &marked,
             predecessor: known.map(|known| Predecessor { known, since }),
-            carrier: (&carrier, carrier_guid),
+            carrier: (&carrier, carrier_id),
             property: &property(self.id()),
             committed: &record.encode(),
         };
@@ -499,15 +499,15 @@ impl Stage {
         };
         // Judge by the state: what removes the record is the last thing that is done.
         let gone = match record.kind {
-            Kind::Update => self.is_base_gone(carrier_guid),
+            Kind::Update => self.is_base_gone(carrier_id),
             Kind::Init => self.record_is_there() == Some(false),
         };
         if gone { Ok(Concluded::Done(None)) } else { Err(fault) }
     }
 
-    pub(super) fn is_base_gone(&self, guid: Guid) -> bool {
+    pub(super) fn is_base_gone(&self, id: SnapshotId) -> bool {
         let Layout { target, base, .. } = &self.order.layout;
-        let found = target.parent().map(|p| self.engine.find_snapshot(&p, base.leaf(), guid));
+        let found = target.parent().map(|p| self.engine.find_snapshot(&p, base.leaf(), id));
         matches!(found, Some(Ok(None)))
     }
 
@@ -613,19 +613,19 @@ impl Stage {
 
     /// Destroys the base, wherever it is, and the record with it.
     pub(super) fn destroy_base(&mut self) -> Result<(), Fault> {
-        let Some(guid) = self.guids.base else { return Ok(()) };
+        let Some(id) = self.guids.base else { return Ok(()) };
         let mut at = self.base_at.take().unwrap_or_else(|| self.order.layout.base.to_string());
-        let destroyed = self.destroy_moving(&mut at, guid);
+        let destroyed = self.destroy_moving(&mut at, id);
         self.base_at = destroyed.is_err().then_some(at);
         destroyed
     }
 
     /// Destroys a snapshot of the target, wherever it is by now: `at` is where it was last.
-    fn destroy_moving(&self, at: &mut String, guid: Guid) -> Result<(), Fault> {
+    fn destroy_moving(&self, at: &mut String, id: SnapshotId) -> Result<(), Fault> {
         for _ in 0..LOOKS {
-            let Some(found) = self.locate(at, guid)? else { return Ok(()) };
+            let Some(found) = self.locate(at, id)? else { return Ok(()) };
             *at = found;
-            match self.engine.destroy(at, guid) {
+            match self.engine.destroy(at, id.guid) {
                 Ok(true) => return Ok(()),
                 Ok(false) => {}
                 Err(fault) => self.gone(at).ok_or(fault)?,
@@ -636,16 +636,16 @@ impl Stage {
 
     /// Finds out where the base is.
     pub(super) fn locate_base(&mut self) -> Result<(), Fault> {
-        let Some(guid) = self.guids.base else { return Ok(()) };
+        let Some(id) = self.guids.base else { return Ok(()) };
         let at = self.base_at.take().unwrap_or_else(|| self.order.layout.base.to_string());
-        self.base_at = self.locate(&at, guid)?;
+        self.base_at = self.locate(&at, id)?;
         Ok(())
     }
 
     /// Where a snapshot of the target is that was last seen as `at`: other transactions' commits
     /// rename what has it, or move it.
-    fn locate(&self, at: &str, guid: Guid) -> Result<Option<String>, Fault> {
-        if self.engine.is(at, guid)? {
+    fn locate(&self, at: &str, id: SnapshotId) -> Result<Option<String>, Fault> {
+        if self.engine.is_snapshot(at, id)? {
             return Ok(Some(at.to_owned()));
         }
         let (Some(parent), Some((_, leaf))) =
@@ -653,6 +653,6 @@ impl Stage {
         else {
             return Ok(None);
         };
-        self.engine.find_snapshot(&parent, leaf, guid)
+        self.engine.find_snapshot(&parent, leaf, id)
     }
 }

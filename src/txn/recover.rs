@@ -8,7 +8,8 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use crate::engine::{
-    Engine, Entry, Facts, Fault, LOOK, MARK, Place, PropertyValue, Scope, Settings, Walk,
+    Engine, Entry, Facts, Fault, LOOK, MARK, Place, PropertyValue, Scope, Settings, SnapshotId,
+    Walk,
 };
 use crate::errno::Errno;
 use crate::error::StepError;
@@ -29,7 +30,8 @@ pub(crate) struct Case {
     pub(crate) id: TransactionId,
     pub(crate) record: Result<Record, String>,
     carrier: String,
-    guid: Guid,
+    /// The carrier's, also where that is a dataset.
+    carrier_id: SnapshotId,
     /// Shared by all that bear the id: anybody may make as many of both as there is room for.
     pub(super) marks: Arc<[Entry]>,
     /// Whether the carrier is a container's.
@@ -49,8 +51,8 @@ pub(crate) fn cases_below(engine: &dyn Engine, below: &DatasetName) -> Result<Se
     Ok(Seen { cases: cases_among(engine, &entries), unread: unread.collect(), moved })
 }
 
-/// What tells a case from every other: two records may bear one id, on snapshots of one guid.
-pub(crate) type Key = (TransactionId, Guid, String);
+/// What tells a case from every other: two records may bear one id.
+pub(crate) type Key = (TransactionId, SnapshotId, String);
 
 /// What a walk has seen.
 pub(crate) struct Seen {
@@ -61,22 +63,22 @@ pub(crate) struct Seen {
     pub(crate) moved: Vec<Key>,
 }
 
-/// What moved during a walk may have been seen twice, under both names. But a receive can give a snapshot the guid
-/// of any other: of those that are still there, each is another one.
+/// What moved during a walk may have been seen twice, under both names.
 fn drop_moved(engine: &dyn Engine, entries: &mut Vec<Entry>) -> Vec<Key> {
     // The one that was seen last stays in any case: nothing is overlooked that moved once more.
-    let last: HashMap<Guid, String> =
-        entries.iter().map(|entry| (entry.guid, entry.carrier.clone())).collect();
+    let last: HashMap<SnapshotId, String> =
+        entries.iter().map(|entry| (entry.id, entry.carrier.clone())).collect();
     let mut known = HashMap::new();
     let mut moved = Vec::new();
-    entries.retain(|Entry { carrier, guid, property, .. }| {
-        if last.get(guid) == Some(carrier) {
+    entries.retain(|Entry { carrier, id, property, .. }| {
+        if last.get(id) == Some(carrier) {
             return true;
         }
         let is_gone = *known
-            .entry((*guid, carrier.clone()))
-            .or_insert_with(|| engine.is(carrier, *guid) == Ok(false));
-        moved.extend(id_of(property).filter(|_| is_gone).map(|id| (id, *guid, carrier.clone())));
+            .entry((*id, carrier.clone()))
+            .or_insert_with(|| engine.is_snapshot(carrier, *id) == Ok(false));
+        let of = id_of(property).filter(|_| is_gone);
+        moved.extend(of.map(|transaction| (transaction, *id, carrier.clone())));
         !is_gone
     });
     moved
@@ -121,8 +123,8 @@ fn cases_among(engine: &dyn Engine, entries: &[Entry]) -> Vec<Case> {
             },
             Err(reason) => (Err(reason), true),
         };
-        let (carrier, guid) = (entry.carrier.clone(), entry.guid);
-        cases.push(Case { id, record, carrier, guid, marks, of_container });
+        let (carrier, carrier_id) = (entry.carrier.clone(), entry.id);
+        cases.push(Case { id, record, carrier, carrier_id, marks, of_container });
     }
     cases.sort_by_key(|case| match case.record.as_ref().map(|record| record.state) {
         Ok(State::Open | State::Detached | State::RolledBack) => 0,
@@ -190,7 +192,7 @@ fn is_zoning(record: &Record) -> bool {
 impl Case {
     /// See [`Key`].
     pub(crate) fn key(&self) -> Key {
-        (self.id, self.guid, self.carrier.clone())
+        (self.id, self.carrier_id, self.carrier.clone())
     }
 
     pub(crate) fn is_on_snapshot(&self) -> bool {
@@ -264,7 +266,7 @@ impl Case {
         let id = Some(self.id);
         let mut entries = engine.journal(Scope { target: &target, above: &above, id })?;
         let mut found = cases_among(engine, &entries);
-        found.retain(|found| found.guid == self.guid);
+        found.retain(|found| found.carrier_id == self.carrier_id);
         if let Some(at) = found.iter().position(|found| found.carrier == self.carrier) {
             return Ok(Some(found.swap_remove(at)));
         }
@@ -281,7 +283,7 @@ impl Case {
 
     /// Whether its carrier is where it was found.
     pub(crate) fn is_there(&self, engine: &dyn Engine) -> Result<bool, Fault> {
-        engine.is(&self.carrier, self.guid)
+        engine.is_snapshot(&self.carrier, self.carrier_id)
     }
 
     /// What is there of it, and the stage to act on it; `None` for a record that can't be read.
@@ -407,15 +409,9 @@ impl Case {
         Ok(Finished { id: self.id, target, outcome, leftovers, unmounted })
     }
 
-    /// Whether a dataset is a clone of what carries the record. `None`: of one that has the same guid, by a receive or
-    /// because the carrier was renamed at this moment.
-    fn is_origin(&self, of: &Facts) -> Option<bool> {
-        match &of.origin {
-            Some(origin) if origin.guid == self.guid => {
-                (origin.name == self.carrier).then_some(true)
-            }
-            _ => Some(false),
-        }
+    /// Whether a dataset is a clone of what carries the record.
+    fn is_origin(&self, of: &Facts) -> bool {
+        of.origin.as_ref().is_some_and(|origin| origin.id == self.carrier_id)
     }
 
     /// The target's name by now: the datasets above may have been renamed, and the record with them.
@@ -446,7 +442,7 @@ impl Case {
             Ok(workspace) => engine.facts(workspace.as_str()).ok().flatten(),
             Err(_) => None,
         };
-        let stays = stays.is_some_and(|facts| self.is_origin(&facts) == Some(true));
+        let stays = stays.is_some_and(|facts| self.is_origin(&facts));
         Ok(if stays { record.target.clone() } else { moved })
     }
 }
@@ -509,7 +505,7 @@ impl Survey {
             fence: record.fence.is_some(),
         };
         let ancestor = match kind {
-            Kind::Init => case.carrier.parse().ok().map(|name| (name, case.guid)),
+            Kind::Init => case.carrier.parse().ok().map(|name| (name, case.carrier_id)),
             Kind::Update => None,
         };
         let order = Order {
@@ -555,7 +551,7 @@ impl Survey {
         let Layout { target, workspace, missing_parents, .. } = &stage.order.layout;
         let marked = |name: &DatasetName| {
             let mark = case.marks.iter().find(|m| m.property == MARK && m.carrier == name.as_str());
-            mark.map(|mark| mark.guid)
+            mark.map(|mark| mark.id.guid)
         };
         stage.guids.parents = missing_parents.iter().map(marked).collect();
         let at_target = stage.engine.facts(target.as_str())?;
@@ -606,26 +602,16 @@ impl Survey {
         let holds = |name: &DatasetName| holder == name.as_str();
         let holder_name = holder.parse::<DatasetName>().ok();
         let holder_stem = holder_name.as_ref().map_or(holder, DatasetName::stem);
-        let is_clone = |facts: &Option<Facts>| {
-            let Some(facts) = facts else { return Ok(false) };
-            match case.is_origin(facts) {
-                Some(is_clone) => Ok(is_clone),
-                // Of a copy, or of what it is a copy of.
-                None if case.is_there(stage.engine.as_ref())? => Ok(false),
-                None => {
-                    let detail = Some(format!("{} is being moved", case.carrier));
-                    Err(Fault { errno: Errno::STALE, detail })
-                }
-            }
-        };
-        stage.guids.base = Some(case.guid);
+        let is_clone =
+            |facts: &Option<Facts>| facts.as_ref().is_some_and(|facts| case.is_origin(facts));
+        stage.guids.base = Some(case.carrier_id);
         stage.base_at = Some(case.carrier.clone());
 
         let (at_target, at_workspace) = (facts(target)?, facts(workspace)?);
         // Another commit that was promoted has the base, until that is taken back.
-        let has_clone = is_clone(&at_workspace)?;
+        let has_clone = is_clone(&at_workspace);
         let is_anothers = holder_stem == target.as_str() && has_clone;
-        let is_proven = holds(target) || is_clone(&at_target)? || is_anothers;
+        let is_proven = holds(target) || is_clone(&at_target) || is_anothers;
         sighting.target = match guid(&at_target) {
             None => Named::Nothing,
             some if some == record.target_guid && is_proven => Named::Old,
@@ -640,7 +626,7 @@ impl Survey {
         };
         let at_predecessor = facts(predecessor)?;
         sighting.predecessor =
-            is_clone(&at_predecessor)? && guid(&at_predecessor) == record.target_guid;
+            is_clone(&at_predecessor) && guid(&at_predecessor) == record.target_guid;
         stage.guids.workspace = match sighting.target {
             Named::New => guid(&at_target),
             _ => sighting.workspace.then(|| guid(&at_workspace)).flatten(),
@@ -688,7 +674,7 @@ impl Survey {
         };
         let look = case.marks.iter().find(is_look);
         sighting.look = look.is_some();
-        stage.look = look.map(|look| look.guid);
+        stage.look = look.map(|look| look.id);
         Ok(())
     }
 

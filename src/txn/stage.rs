@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use crate::engine::{
     Attached, Difference, Engine, Entry, Fault, MARK, Place, PreparedMount, Private, PropertyValue,
-    Scope,
+    Scope, SnapshotId,
 };
 use crate::errno::Errno;
 use crate::error::{Conflict, StepError};
@@ -49,7 +49,7 @@ impl Stop {
 #[derive(Debug, Default)]
 pub(super) struct Guids {
     pub(super) workspace: Option<Guid>,
-    pub(super) base: Option<Guid>,
+    pub(super) base: Option<SnapshotId>,
     pub(super) final_snapshot: Option<Guid>,
     pub(super) parents: Vec<Option<Guid>>,
 }
@@ -65,7 +65,7 @@ pub(crate) struct Order {
     pub(crate) properties: Vec<(String, PropertyValue)>,
     pub(crate) private_path: PathBuf,
     /// The dataset that carries the record of an init transaction; an update's is on its base.
-    pub(crate) ancestor: Option<(DatasetName, Guid)>,
+    pub(crate) ancestor: Option<(DatasetName, SnapshotId)>,
     /// What an init transaction creates and is to mount, parents first.
     pub(crate) new_mounts: Vec<DatasetName>,
 }
@@ -98,8 +98,8 @@ pub(crate) struct Stage {
     pub(super) prepared: Vec<(DatasetName, PreparedMount)>,
     /// Where the base is, as far as is known: promotes move it, also those of other transactions.
     pub(super) base_at: Option<String>,
-    /// The leaf of a snapshot of the target that was taken to compare, and its guid.
-    pub(super) look: Option<Guid>,
+    /// The snapshot of the target that was taken to compare.
+    pub(super) look: Option<SnapshotId>,
     /// The root of the workspace, or its device, for as long as this handle has it mounted. Nobody
     /// unmounts the workspace by accident, and what is done to its content is done by this.
     pub(super) root: Option<OwnedFd>,
@@ -329,8 +329,8 @@ impl Stage {
             Step::Look | Step::CheckOwner | Step::Detach | Step::Resume => Ok(()),
             Step::CopyPermissions => engine.copy_permissions(&layout.target, &layout.workspace),
             Step::WriteRecord => match &order.ancestor {
-                Some((name, guid)) => engine.write_record(
-                    (name.as_str(), *guid),
+                Some((name, id)) => engine.write_record(
+                    (name.as_str(), id.guid),
                     &property(self.id()),
                     None,
                     Some(&order.record.encode()),
@@ -360,8 +360,8 @@ impl Stage {
                 // crash has left in the intent log is seen by none until the next mount.
                 let written = engine.write_back(&layout.target);
                 written.and_then(|()| engine.snapshot(&layout.base, record)).and_then(|()| {
-                    let guid = self.guid_of_own(&self.order.layout.base, &name, |_| true)?;
-                    self.guids.base = Some(guid);
+                    self.guids.base =
+                        Some(self.id_of_own(&self.order.layout.base, &name, |_| true)?);
                     Ok(())
                 })
             }
@@ -463,13 +463,13 @@ impl Stage {
     }
 
     /// Where the record is.
-    pub(super) fn carrier(&self) -> Option<(String, Guid)> {
+    pub(super) fn carrier(&self) -> Option<(String, SnapshotId)> {
         match &self.order.ancestor {
-            Some((name, guid)) => Some((name.to_string(), *guid)),
+            Some((name, id)) => Some((name.to_string(), *id)),
             None => {
                 let name = self.base_at.clone();
                 let name = name.unwrap_or_else(|| self.order.layout.base.to_string());
-                self.guids.base.map(|guid| (name, guid))
+                self.guids.base.map(|base| (name, base))
             }
         }
     }
@@ -482,7 +482,7 @@ impl Stage {
         // Another commit may move it before it is written to.
         for _ in 0..LOOKS {
             self.locate_base()?;
-            let (carrier, guid) = self.carrier().ok_or(Errno::NOENT)?;
+            let (carrier, SnapshotId { guid, .. }) = self.carrier().ok_or(Errno::NOENT)?;
             written = self.engine.write_record((&carrier, guid), &name, Some(&old), Some(&new));
             if !matches!(written, Err(Fault { errno: Errno::NOENT, .. })) {
                 break;
@@ -549,7 +549,7 @@ impl Stage {
     }
 
     fn erase_record(&self) -> Result<(), Fault> {
-        let Some((name, guid)) = &self.order.ancestor else { return Ok(()) };
+        let Some((name, SnapshotId { guid, .. })) = &self.order.ancestor else { return Ok(()) };
         let (property, value) = (property(self.id()), self.order.record.encode());
         self.engine.write_record((name.as_str(), *guid), &property, Some(&value), None)
     }
@@ -560,8 +560,9 @@ impl Stage {
         let Some(guid) = self.guids.workspace else { return Ok(()) };
         let cleared = self.clear_workspace(Final::Goes);
         let name = &self.order.layout.workspace;
-        let destroyed = cleared
-            .and_then(|()| self.engine.destroy_workspace(name, guid, self.guids.base).map(drop));
+        let origin = self.guids.base.map(|base| base.guid);
+        let destroyed =
+            cleared.and_then(|()| self.engine.destroy_workspace(name, guid, origin).map(drop));
         destroyed.or_else(|fault| self.gone(name.as_str()).ok_or(fault))
     }
 
@@ -605,7 +606,13 @@ impl Stage {
         let name = self.subject(step);
         let slot = match step {
             Step::CreateWorkspace | Step::CloneWorkspace => &mut self.guids.workspace,
-            Step::TakeBase => &mut self.guids.base,
+            Step::TakeBase => {
+                if self.guids.base.is_none() && !existed {
+                    let found = self.engine.facts(&name).ok().flatten();
+                    self.guids.base = found.map(|facts| facts.id());
+                }
+                return self.guids.base.is_some();
+            }
             Step::TakeFinal | Step::StageChange => &mut self.guids.final_snapshot,
             // The private mount may be half made; unmounting what isn't mounted does nothing. Who may not
             // mount may not unmount either.
@@ -645,7 +652,7 @@ impl Stage {
         let scope = Scope { target: &self.order.layout.target, above: &above, id: None };
         let (mark, id) = (MARK, self.id().to_string());
         let is = |e: &&Entry| e.carrier == name && e.property == mark && e.value == *id && e.local;
-        Some(self.engine.journal(scope).ok()?.iter().find(is)?.guid)
+        Some(self.engine.journal(scope).ok()?.iter().find(is)?.id.guid)
     }
 
     /// Whether an init transaction's record is where it was to be written; `None`: not known.

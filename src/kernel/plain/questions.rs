@@ -1,11 +1,11 @@
 //! What channel programs know by themselves, asked call by call.
 
 use std::collections::BTreeMap;
-use std::ffi::{OsStr, OsString};
+use std::ffi::OsString;
 use std::path::PathBuf;
 
 use super::{MOVES, Plain};
-use crate::engine::{Entry, Facts, Fault, Origin, Scope, Walk, mark_of};
+use crate::engine::{Entry, Facts, Fault, Origin, Scope, SnapshotId, Walk};
 use crate::errno::Errno;
 use crate::ffi::libzfs::{Child, LibZfsError};
 use crate::ffi::nvlist::{NvList, NvRef, Value};
@@ -159,7 +159,7 @@ impl Plain {
 
     pub(super) fn records_on(self, carrier: &str, found: &mut Vec<Entry>) -> Result<(), Fault> {
         let Some(props) = self.props(carrier)? else { return Ok(()) };
-        let Some(guid) = number(props.view(), "guid").map(Guid) else { return Ok(()) };
+        let Some(id) = id_of(props.view()) else { return Ok(()) };
         for pair in props.iter() {
             let (property, Value::List(attributes)) = pair? else { continue };
             // The kernel takes no other names of properties.
@@ -168,7 +168,7 @@ impl Plain {
             if property.starts_with(OWN_PROPERTIES) && (source == carrier || source == "$recvd") {
                 found.push(Entry {
                     carrier: carrier.to_owned(),
-                    guid,
+                    id,
                     property: property.to_owned(),
                     value: attributes.os_str("value")?.to_owned(),
                     local: source == carrier,
@@ -180,9 +180,10 @@ impl Plain {
 
     pub(in crate::kernel) fn facts(self, name: &str) -> Result<Option<Facts>, Fault> {
         let Some((props, origin)) = self.props_and_origin(name)? else { return Ok(None) };
-        let number = |property| number(props.view(), property).ok_or(Errno::INVAL);
+        let SnapshotId { guid, createtxg } = id_of(props.view()).ok_or(Errno::INVAL)?;
         let mut facts = Facts {
-            guid: Guid(number("guid")?),
+            guid,
+            createtxg,
             volume: false,
             origin,
             children: 0,
@@ -228,32 +229,25 @@ impl Plain {
         self,
         parent: &str,
         leaf: &str,
-        guid: Guid,
+        id: SnapshotId,
     ) -> Result<Option<String>, Fault> {
-        // What has got the guid by a receive is younger, and what marks a snapshot was not set on it.
-        let mark = mark_of(leaf);
+        self.search(parent, leaf, |_, found| found == id)
+    }
+
+    /// The first snapshot with this last part of its name, in any child of `parent`, that is meant.
+    fn search(
+        self,
+        parent: &str,
+        leaf: &str,
+        is_meant: impl Fn(&str, SnapshotId) -> bool,
+    ) -> Result<Option<String>, Fault> {
         let ask = |children: &[String]| {
-            let mut oldest: Option<(u64, String)> = None;
             for name in children.iter().filter_map(|child| snapshot_name(child, leaf)) {
-                let Some(props) = self.props(&name)? else { continue };
-                let number = |property| number(props.view(), property);
-                let (Some(found), Some(txg)) = (number("guid"), number("createtxg")) else {
-                    continue;
-                };
-                let is_marked = mark.as_ref().is_none_or(|(property, value)| {
-                    let own = own_of(props.view(), &name, property);
-                    own.is_some_and(|own| {
-                        value.as_ref().is_none_or(|value| own == OsStr::new(value))
-                    })
-                });
-                if found == guid.0
-                    && is_marked
-                    && oldest.as_ref().is_none_or(|(oldest, _)| txg < *oldest)
-                {
-                    oldest = Some((txg, name));
+                if self.snapshot_id(&name)?.is_some_and(|id| is_meant(&name, id)) {
+                    return Ok(Some(name));
                 }
             }
-            Ok(oldest.map(|(_, name)| name))
+            Ok(None)
         };
         let (found, unread) = self.at_rest(parent, ask)?;
         // What libzfs doesn't open is the clone of nothing that is looked for.
@@ -270,6 +264,10 @@ impl Plain {
 
     pub(super) fn guid(self, name: &str) -> Result<Option<Guid>, Fault> {
         Ok(self.props(name)?.and_then(|props| number(props.view(), "guid")).map(Guid))
+    }
+
+    pub(super) fn snapshot_id(self, name: &str) -> Result<Option<SnapshotId>, Fault> {
+        Ok(self.props(name)?.and_then(|props| id_of(props.view())))
     }
 
     pub(super) fn is(self, name: &str, guid: Guid) -> Result<bool, Fault> {
@@ -293,10 +291,10 @@ impl Plain {
         loop {
             let Some(props) = self.props(name)? else { return Ok(None) };
             let Some(origin) = origin_of(props.view()) else { return Ok(Some((props, None))) };
-            let guid = self.guid(&origin)?;
+            let id = self.snapshot_id(&origin)?;
             tries -= 1;
-            if guid.is_some() || tries == 0 {
-                return Ok(Some((props, guid.map(|guid| Origin { name: origin, guid }))));
+            if id.is_some() || tries == 0 {
+                return Ok(Some((props, id.map(|id| Origin { name: origin, id }))));
             }
         }
     }
@@ -339,23 +337,30 @@ impl Plain {
         Ok(self.props(name)?.and_then(|props| own_of(props.view(), name, property)))
     }
 
-    /// The name by which a snapshot is there, if it is: promotes of others move it. One that bears no mark, such as the
-    /// one that was sent, is looked for only where commits move it: copies of it are anywhere.
-    pub(super) fn find(self, name: &str, guid: Guid) -> Result<Option<String>, Fault> {
-        let Some((dataset, leaf)) = name.split_once('@') else { return Ok(None) };
-        let Some((parent, _)) = dataset.rsplit_once('/') else { return Ok(None) };
-        let found = self.find_snapshot(parent, leaf, guid)?;
+    /// The name by which a snapshot is there, if it is: promotes and renames of others move it.
+    pub(super) fn whereabouts(self, name: &str, id: SnapshotId) -> Result<Option<String>, Fault> {
+        if self.snapshot_id(name)? == Some(id) {
+            return Ok(Some(name.to_owned()));
+        }
+        match above_and_leaf(name) {
+            Some((parent, leaf)) => self.find_snapshot(parent, leaf, id),
+            None => Ok(None),
+        }
+    }
+
+    /// The same for one that is known by its guid alone: it is looked for only where commits move it, as copies of it
+    /// may be anywhere.
+    pub(super) fn beside(self, name: &str, guid: Guid) -> Result<Option<String>, Fault> {
+        if self.is(name, guid)? {
+            return Ok(Some(name.to_owned()));
+        }
+        let Some((parent, leaf)) = above_and_leaf(name) else { return Ok(None) };
         let stem = |snapshot: &str| {
             let holder = snapshot.split('@').next()?.parse::<DatasetName>().ok()?;
             Some(holder.stem().to_owned())
         };
-        let is_beside = |found: &str| stem(found).is_some_and(|found| Some(found) == stem(name));
-        Ok(found.filter(|found| mark_of(leaf).is_some() || is_beside(found)))
-    }
-
-    /// As [`Plain::find`], looking where it was first.
-    pub(super) fn whereabouts(self, name: &str, guid: Guid) -> Result<Option<String>, Fault> {
-        if self.is(name, guid)? { Ok(Some(name.to_owned())) } else { self.find(name, guid) }
+        let Some(own) = stem(name) else { return Ok(None) };
+        self.search(parent, leaf, |found, id| id.guid == guid && stem(found).as_ref() == Some(&own))
     }
 
     pub(super) fn is_receiving(self, dataset: &str) -> bool {
@@ -365,7 +370,7 @@ impl Plain {
     /// Whether a dataset is there, and is a clone of this snapshot.
     pub(super) fn has_origin(self, name: &str, origin: Option<Guid>) -> Result<bool, Fault> {
         let found = self.props_and_origin(name)?;
-        Ok(found.is_some_and(|(_, found)| found.map(|found| found.guid) == origin))
+        Ok(found.is_some_and(|(_, found)| found.map(|found| found.id.guid) == origin))
     }
 }
 
@@ -389,6 +394,18 @@ fn own_of(props: NvRef<'_>, name: &str, property: &str) -> Option<OsString> {
 /// The name of a dataset's snapshot, unless it would be longer than there can be one.
 fn snapshot_name(dataset: &str, leaf: &str) -> Option<String> {
     Some(format!("{dataset}@{leaf}")).filter(|name| name.len() <= MAX_NAME_LEN)
+}
+
+/// What tells it from copies.
+fn id_of(props: NvRef<'_>) -> Option<SnapshotId> {
+    let (guid, createtxg) = (number(props, "guid")?, number(props, "createtxg")?);
+    Some(SnapshotId { guid: Guid(guid), createtxg })
+}
+
+/// What is above the dataset of a snapshot, and the last part of its name.
+fn above_and_leaf(name: &str) -> Option<(&str, &str)> {
+    let (dataset, leaf) = name.split_once('@')?;
+    Some((dataset.rsplit_once('/')?.0, leaf))
 }
 
 /// The name of a clone's origin.

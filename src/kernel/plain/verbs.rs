@@ -29,8 +29,9 @@ impl Plain {
     }
 
     pub(in crate::kernel) fn destroy(self, name: &str, guid: Guid) -> Result<bool, Fault> {
-        if !self.known(name, guid)? {
-            return Ok(false);
+        let Some(id) = self.snapshot_id(name)? else { return Ok(false) };
+        if id.guid != guid {
+            return Err(not_the_one(name, guid));
         }
         if !name.contains('@') {
             // They are somebody's.
@@ -41,7 +42,8 @@ impl Plain {
             return Ok(true);
         }
         self.destroy_snapshot(name)?;
-        Ok(self.find(name, guid)?.is_none())
+        // A promote or a rename may have moved it after the question.
+        Ok(self.whereabouts(name, id)?.is_none())
     }
 
     /// Destroys a dataset if nothing was written to it since a snapshot; one of its own goes with it.
@@ -293,7 +295,7 @@ impl Plain {
         }
         gate.iter().try_for_each(|property| self.open(target.0, property))?;
         if !carrier.0.contains('@') {
-            if !self.is(carrier.0, carrier.1)? {
+            if !self.is(carrier.0, carrier.1.guid)? {
                 return Ok(Concluded::Done(left));
             }
             // Without its marks, what was created is known by that.
@@ -307,7 +309,7 @@ impl Plain {
             return Ok(Concluded::Done(None));
         }
         let left = match left {
-            None => self.destroy_moving(carrier)?,
+            None => self.destroy_moving(|| self.whereabouts(carrier.0, carrier.1))?,
             Some(errno) => self.whereabouts(carrier.0, carrier.1)?.map(|found| (found, errno)),
         };
         if let Some((found, _)) = &left {
@@ -348,11 +350,14 @@ impl Plain {
     }
 
     /// Destroys a snapshot that others' promotes may move meanwhile; or where it is, and what keeps it.
-    fn destroy_moving(self, (name, guid): (&str, Guid)) -> Result<Option<(String, Errno)>, Fault> {
+    fn destroy_moving(
+        self,
+        whereabouts: impl Fn() -> Result<Option<String>, Fault>,
+    ) -> Result<Option<(String, Errno)>, Fault> {
         for _ in 0..MOVES {
-            let Some(at) = self.whereabouts(name, guid)? else { return Ok(None) };
+            let Some(at) = whereabouts()? else { return Ok(None) };
             if let Err(errno) = self.destroy_snapshot(&at) {
-                return Ok(self.whereabouts(&at, guid)?.map(|found| (found, errno)));
+                return Ok(whereabouts()?.map(|found| (found, errno)));
             }
         }
         Err(Errno::BUSY.into())
@@ -421,6 +426,7 @@ impl Plain {
         }
         let mut left = None;
         let base_at = self.whereabouts(base.0, base.1)?;
+        let base_guid = base.1.guid;
         let workspace = workspace.map(|workspace| (workspace.name.as_str(), workspace.guid));
         let workspace = match workspace {
             Some((name, guid)) if self.is(name, guid)? => Some((name, guid)),
@@ -428,7 +434,7 @@ impl Plain {
         };
         // After a promote it would hold the target's snapshots.
         if let Some((name, guid)) = workspace {
-            if !self.has_origin(name, Some(base.1))? {
+            if !self.has_origin(name, Some(base_guid))? {
                 return Err(not_the_one(name, guid));
             }
         }
@@ -437,7 +443,7 @@ impl Plain {
             self.set(base_at, property, committed)?;
         }
         for (snapshot, guid) in snapshots {
-            let kept = self.destroy_moving((snapshot, *guid))?;
+            let kept = self.destroy_moving(|| self.beside(snapshot, *guid))?;
             left = left.or(kept.map(|(_, errno)| errno));
         }
         // The last but one: as long as it is there, a sweep goes on with the rest.
@@ -450,7 +456,7 @@ impl Plain {
         if left.is_some() || base_at.is_none() {
             return Ok(left);
         }
-        match self.destroy_moving(base) {
+        match self.destroy_moving(|| self.whereabouts(base.0, base.1)) {
             Ok(kept) => Ok(kept.map(|(_, errno)| errno)),
             Err(fault) => Ok(Some(fault.errno)),
         }

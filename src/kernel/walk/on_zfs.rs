@@ -2,6 +2,8 @@
 
 use std::collections::HashSet;
 use std::os::fd::AsFd;
+use std::os::unix::fs::FileExt;
+use std::process::Command;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
@@ -10,6 +12,7 @@ use std::time::Instant;
 use super::{LIMITS, Limits};
 use crate::engine::{Engine, Scope};
 use crate::errno::Errno;
+use crate::error::RecoverError;
 use crate::ffi::lzc::{DatasetKind, Lzc, ProgramMode};
 use crate::ffi::nvlist::NvList;
 use crate::kernel::Kernel;
@@ -215,6 +218,70 @@ fn a_dataset_of_no_type_that_libzfs_opens_is_told_and_hides_no_other() {
     for name in [&meta, &other] {
         lzc.destroy_snaps(&[&format!("{name}@txn-1")], false).unwrap();
         lzc.destroy(name).unwrap();
+    }
+    pool.cleanup();
+}
+
+/// Overwrites the root of a snapshot's content on the disk, all its copies.
+fn damage(pool: &TestPool, snapshot: &str) {
+    pool.sync();
+    let told = Command::new("zdb")
+        .args(["-e", "-p", pool.directory().to_str().unwrap(), "-dddd", snapshot])
+        .output()
+        .unwrap();
+    let told = String::from_utf8_lossy(&[told.stdout, told.stderr].concat()).into_owned();
+    let line =
+        told.lines().find(|line| line.contains("rootbp ")).unwrap_or_else(|| panic!("{told}"));
+    let device =
+        std::fs::OpenOptions::new().write(true).open(pool.directory().join("device")).unwrap();
+    let mut copies = 0;
+    for part in line.split("=<").skip(1).map_while(|part| part.split_once('>')) {
+        let [_, offset, size] = part.0.split(':').collect::<Vec<_>>()[..] else { break };
+        let number = |hex: &str| u64::from_str_radix(hex, 16).unwrap();
+        let nothing = vec![0x5a; number(size) as usize];
+        // Behind the two labels and the boot block.
+        device.write_all_at(&nothing, number(offset) + (4 << 20)).unwrap();
+        copies += 1;
+    }
+    assert!(copies > 0, "{line}");
+    device.sync_all().unwrap();
+    pool.reimport();
+}
+
+/// Asked for the properties of what it can't read, a channel program panics (`zcp_user_props_list`).
+#[test]
+fn a_damaged_snapshot_is_told_and_hides_no_other() {
+    let pool = TestPool::new();
+    let [target, beside] = ["t", "u"].map(|name| pool.dataset(name));
+    for dataset in [&target, &beside] {
+        pool.zfs(&["create", dataset]);
+    }
+    let [damaged, sound] =
+        [&target, &beside].map(|dataset| format!("{dataset}@txn-0000000000000001"));
+    let record = "zfs-txn:0000000000000001=none that can be read";
+    for snapshot in [&damaged, &sound] {
+        pool.zfs(&["snapshot", "-o", record, snapshot]);
+    }
+    std::fs::write(pool.mountpoint().join("t/file"), "another root than the snapshot's").unwrap();
+    damage(&pool, &damaged);
+    let (programs, plain) = (Kernel::open().unwrap(), Kernel::open_plain().unwrap());
+    let all: DatasetName = pool.name().parse().unwrap();
+    for walk in [programs.walk(&all), plain.walk(&all)] {
+        let walk = walk.unwrap();
+        let [entry] = &walk.entries[..] else { panic!("{walk:?}") };
+        assert_eq!(entry.carrier, sound);
+        let [(unread, _)] = &walk.unread[..] else { panic!("{walk:?}") };
+        assert!(*unread == damaged || *unread == target, "{unread}");
+    }
+    let name: DatasetName = target.parse().unwrap();
+    for kernel in [programs, plain] {
+        let zfs = Zfs::on(Arc::new(kernel), None);
+        let error = zfs.transaction(&name).begin().unwrap_err();
+        let error = error.to_string();
+        assert!(error.contains(&target) && error.contains("Input/output error"), "{error}");
+        figures(&format!("begin beside a damaged snapshot: {error}"));
+        let pending = zfs.pending(&all);
+        assert!(matches!(pending, Err(RecoverError::Incomplete { .. })), "{pending:?}");
     }
     pool.cleanup();
 }

@@ -225,7 +225,8 @@ impl Scene {
             pool.datasets.get_mut(holder).unwrap().own.insert(name.clone(), value);
         }
         for theirs in THEIRS {
-            let guid = pool.tick();
+            // A copy of a snapshot, marked like that.
+            let guid = if dice.roll(2) == 0 { dice.of(&guids).0 } else { pool.tick() };
             let dataset = pool.datasets.get_mut(theirs).unwrap();
             if dice.roll(3) == 0 {
                 dataset.own.insert(MARK.to_owned(), mark.clone());

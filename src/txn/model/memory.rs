@@ -8,6 +8,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use crate::engine::{Entry, Fault, PropertyValue};
 use crate::errno::Errno;
+use crate::name::DatasetName;
 use crate::receipt::Guid;
 
 /// What is in the files of a dataset, by their names.
@@ -78,6 +79,8 @@ pub(super) struct Pool {
     prepared: Vec<Prepared>,
     /// What the next walk has seen, whatever there is by now.
     pub(super) seen: Option<Vec<Entry>>,
+    /// What somebody renames before the walk after that.
+    pub(super) renamed_then: Option<[DatasetName; 2]>,
     /// What looking at one transaction fails with.
     pub(super) journal_fails: Option<Errno>,
 }
@@ -129,6 +132,11 @@ impl Pool {
             self.datasets.iter().flat_map(|(name, it)| it.snapshots.iter().map(move |s| (name, s)));
         let first = all.filter(|(_, s)| s.guid == guid).min_by_key(|(_, s)| s.txg);
         first.map(|(name, snapshot)| format!("{name}@{}", snapshot.leaf))
+    }
+
+    /// Of datasets none is kept.
+    pub(super) fn createtxg(&self, name: &str) -> u64 {
+        self.snapshot(name).map_or(0, |snapshot| snapshot.txg)
     }
 
     pub(super) fn is(&self, name: &str, guid: Guid) -> bool {

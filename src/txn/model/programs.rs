@@ -3,7 +3,7 @@
 use super::memory::{Own, Pool, Snapshot, split};
 use crate::engine::{
     Concluded, Conclusion, Entry, Fault, InPlaceEnd, MARK, Predecessor, Promoted, Promotion,
-    PropertyValue, Scope, Staged, Staging, Walk,
+    PropertyValue, Scope, SnapshotId, Staged, Staging, Walk,
 };
 use crate::errno::Errno;
 use crate::name::{DatasetName, transaction_of};
@@ -17,17 +17,17 @@ pub(super) const PREFIX: &str = "zfs-txn:";
 /// journal.lua's `look`, or with `snapshots` unset its `add`.
 fn records(pool: &Pool, name: &str, snapshots: bool, found: &mut Vec<Entry>) {
     let Some(dataset) = pool.datasets.get(name) else { return };
-    let mut add = |carrier: String, guid: u64, own: &Own| {
+    let mut add = |carrier: String, guid: u64, createtxg: u64, own: &Own| {
         for (property, value) in own.iter().filter(|(name, _)| name.starts_with(PREFIX)) {
             let PropertyValue::Text(value) = value else { continue };
-            let (carrier, guid) = (carrier.clone(), Guid(guid));
+            let (carrier, id) = (carrier.clone(), SnapshotId { guid: Guid(guid), createtxg });
             let (property, value) = (property.clone(), value.clone());
-            found.push(Entry { carrier, guid, property, value, local: true });
+            found.push(Entry { carrier, id, property, value, local: true });
         }
     };
-    add(name.to_owned(), dataset.guid, &dataset.own);
+    add(name.to_owned(), dataset.guid, 0, &dataset.own);
     for snapshot in dataset.snapshots.iter().filter(|s| snapshots && s.leaf.starts_with("txn-")) {
-        add(format!("{name}@{}", snapshot.leaf), snapshot.guid, &snapshot.own);
+        add(format!("{name}@{}", snapshot.leaf), snapshot.guid, snapshot.txg, &snapshot.own);
     }
 }
 
@@ -192,7 +192,7 @@ pub(super) fn conclude(pool: &mut Pool, conclusion: Conclusion<'_>) -> Result<Co
     {
         set(pool.own_mut(dataset.as_str())?, MARK, None);
     }
-    if !pool.is(carrier.0, carrier.1) {
+    if !pool.is(carrier.0, carrier.1.guid) {
         return Ok(Concluded::Done(left));
     }
     if split(carrier.0).1.is_none() {
@@ -271,7 +271,7 @@ pub(super) fn conclude_in_place(
         let name = workspace.name.as_str();
         if pool.is(name, workspace.guid) {
             let dataset = pool.dataset(name)?;
-            if dataset.origin != Some(end.base.1.0) {
+            if dataset.origin != Some(end.base.1.guid.0) {
                 return Err(Errno::STALE.into());
             }
             let leaves: Vec<String> = dataset.snapshots.iter().map(|s| s.leaf.clone()).collect();
@@ -288,7 +288,7 @@ pub(super) fn conclude_in_place(
             left = left.or(pool.destroy(name).err());
         }
     }
-    if !pool.is(end.base.0, end.base.1) {
+    if !pool.is(end.base.0, end.base.1.guid) {
         return Ok(left);
     }
     if end.keeps {

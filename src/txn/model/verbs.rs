@@ -11,7 +11,7 @@ use super::programs::{self, PREFIX, known, set};
 use crate::engine::{
     AtEnd, Attached, Concluded, Conclusion, Difference, Engine, Entry, Facts, Fault, InPlaceEnd,
     Lack, Origin, Place, PreparedMount, Private, Promoted, Promotion, PropertyValue, Scope,
-    Settings, Shortage, Staged, Staging, Unfit, Walk, Watch, mark_of,
+    Settings, Shortage, SnapshotId, Staged, Staging, Unfit, Walk, Watch,
 };
 use crate::errno::Errno;
 use crate::mount::another_ones;
@@ -39,23 +39,33 @@ impl Engine for Memory {
 
     fn walk(&self, below: &DatasetName) -> Result<Walk, Fault> {
         let mut pool = self.pool();
-        let seen = pool.seen.take().map(|entries| Walk { entries, unread: Vec::new() });
-        Ok(seen.unwrap_or_else(|| programs::walk(&pool, below)))
+        if let Some(entries) = pool.seen.take() {
+            return Ok(Walk { entries, unread: Vec::new() });
+        }
+        let renamed = pool.renamed_then.take();
+        drop(pool);
+        if let Some([from, to]) = renamed {
+            self.rename(&from, &to)?;
+        }
+        Ok(programs::walk(&self.pool(), below))
     }
 
     fn facts(&self, name: &str) -> Result<Option<Facts>, Fault> {
         let pool = self.pool();
         let Some(guid) = pool.guid(name) else { return Ok(None) };
+        let createtxg = pool.createtxg(name);
         let (dataset, leaf) = split(name);
         let head = pool.dataset(dataset)?;
         let of_head = leaf.is_none();
         Ok(Some(Facts {
             guid: Guid(guid),
+            createtxg,
             volume: false,
-            origin: head
-                .origin
-                .filter(|_| of_head)
-                .and_then(|guid| Some(Origin { name: pool.first_named(guid)?, guid: Guid(guid) })),
+            origin: head.origin.filter(|_| of_head).and_then(|guid| {
+                let name = pool.first_named(guid)?;
+                let createtxg = pool.createtxg(&name);
+                Some(Origin { name, id: SnapshotId { guid: Guid(guid), createtxg } })
+            }),
             children: if of_head { pool.children(name).count() as u64 } else { 0 },
             mountpoint: if of_head { pool.mountpoint(name).into() } else { PathBuf::new() },
         }))
@@ -115,19 +125,11 @@ impl Engine for Memory {
         &self,
         parent: &DatasetName,
         leaf: &str,
-        guid: Guid,
+        id: SnapshotId,
     ) -> Result<Option<String>, Fault> {
         let pool = self.pool();
-        let names = pool.children(parent.as_str()).map(|child| format!("{child}@{leaf}"));
-        let is_marked = |name: &String| {
-            let Some((property, value)) = mark_of(leaf) else { return true };
-            let own = pool.snapshot(name).and_then(|snapshot| snapshot.own.get(&property));
-            own.is_some_and(|own| {
-                value.is_none_or(|value| *own == PropertyValue::Text(value.into()))
-            })
-        };
-        let found = names.filter(|name| pool.is(name, guid) && is_marked(name));
-        Ok(found.min_by_key(|name| pool.snapshot(name).map(|snapshot| snapshot.txg)))
+        let mut names = pool.children(parent.as_str()).map(|child| format!("{child}@{leaf}"));
+        Ok(names.find(|name| pool.is(name, id.guid) && pool.createtxg(name) == id.createtxg))
     }
 
     fn newcomers(&self, _: &SnapshotName, _: &SnapshotName) -> Result<Vec<FileId>, Fault> {

@@ -60,7 +60,7 @@ impl Scene {
     fn put_twin(&self, id: TransactionId, own: Own) {
         let mut pool = self.memory.pool();
         let base = pool.snapshot(&format!("tank/p/a@{}", id.base_leaf())).unwrap().clone();
-        let twin = Snapshot { own, ..base };
+        let twin = Snapshot { own, txg: pool.tick(), ..base };
         pool.datasets.get_mut("tank/z").unwrap().snapshots.push(twin);
     }
 }
@@ -124,6 +124,21 @@ fn what_is_seen_under_two_names_is_one() {
         assert_eq!(recovery.finished[0].id, id);
         assert!(recovery.untouched.is_empty() && recovery.unfinished.is_empty(), "{recovery:?}");
     }
+}
+
+#[test]
+fn what_was_gone_and_is_back_is_told() {
+    let scene = Scene::new();
+    let detached = scene.zfs.transaction(&name("tank/p/a")).begin().unwrap().detach().unwrap();
+    let seen = scene.walk();
+    let back = seen[0].carrier.replace("tank/p/", "tank/o/");
+    let elsewhere = Entry { carrier: back.clone(), ..seen[0].clone() };
+    // Under this name nothing is there when it is looked for, and all by the next walk.
+    scene.sees([vec![elsewhere], seen].concat());
+    scene.memory.pool().renamed_then = Some(["tank/p", "tank/o"].map(name));
+    let recovery = scene.zfs.recover(&name("tank")).unwrap();
+    let [untouched] = &recovery.untouched[..] else { panic!("{recovery:?}") };
+    assert_eq!((untouched.id, &untouched.carrier), (detached, &back));
 }
 
 #[test]
