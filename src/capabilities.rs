@@ -15,6 +15,7 @@ use rustix::system::uname;
 
 use crate::error::OpenError;
 use crate::ffi::library::{self, LoadError};
+use crate::kernel::is_too_old_for_in_place;
 use crate::kernel::plain::is_in_a_container;
 use crate::known_bugs::{KnownBug, Version, of_release};
 
@@ -46,6 +47,12 @@ pub struct Capabilities {
     /// channel programs, by several calls instead, and reaches the datasets alone that were given to the container
     /// (`zfs zone`).
     pub in_a_container: bool,
+    /// Whether this process is to run channel programs, by which several effects share a txg. Who may not, outside of
+    /// a container as well, gets the same by several calls.
+    pub channel_programs: bool,
+    /// Whether the kernel does what a commit in place needs (Linux 5.14). A pool needs its feature `bookmarks` as well
+    /// ([`BeginError::NoBookmarks`](crate::BeginError::NoBookmarks)).
+    pub in_place: bool,
     /// Whether mounts are swapped without a moment without a mount (`MOVE_MOUNT_BENEATH`, Linux 6.5); `None` where
     /// the kernel doesn't tell, as this process may not mount.
     pub swaps_without_a_gap: Option<bool>,
@@ -106,12 +113,15 @@ impl Capabilities {
     pub(crate) fn find() -> Result<Self, OpenError> {
         let releases = Releases::find()?;
         releases.check()?;
+        let in_a_container = is_in_a_container();
         Ok(Self {
             module: releases.module,
             library: releases.library,
             library_file: releases.library_file.to_owned(),
             kernel: uname().release().to_string_lossy().into_owned(),
-            in_a_container: is_in_a_container(),
+            in_a_container,
+            channel_programs: !in_a_container,
+            in_place: !is_too_old_for_in_place(),
             swaps_without_a_gap: swaps_without_a_gap(),
         })
     }
@@ -135,6 +145,8 @@ impl fmt::Display for Capabilities {
         writeln!(f, "OpenZFS module {module}, library {} ({})", self.library, self.library_file)?;
         writeln!(f, "Linux {}", self.kernel)?;
         writeln!(f, "in a container: {}", yes(Some(self.in_a_container)))?;
+        writeln!(f, "channel programs: {}", yes(Some(self.channel_programs)))?;
+        writeln!(f, "commits in place: {}", yes(Some(self.in_place)))?;
         write!(f, "mounts are swapped without a gap: {}", yes(self.swaps_without_a_gap))?;
         if self.module_release().is_none_or(|version| !version.is_release()) {
             write!(f, "\nknown bugs: nothing is known of this version")?;
@@ -215,6 +227,8 @@ mod tests {
                 library_file: "libzfs.so.6".to_owned(),
                 kernel: "6.12.1".to_owned(),
                 in_a_container: false,
+                channel_programs: true,
+                in_place: true,
                 swaps_without_a_gap: None,
             };
             capabilities.to_string()

@@ -31,20 +31,14 @@ impl From<Errno> for Fault {
     }
 }
 
-/// A snapshot, and no copy of it. A receive gives its snapshot the guid that the stream says, which may be that of any
-/// other one in the pool; but `createtxg` is the txg of the receive, in which the other one was there already. Neither a
-/// promote nor a rename changes one of the two (`dsl_dataset_snapshot_sync_impl`, `dmu_recv_end_sync`).
+/// A snapshot, and none that was made as a copy of it later. A receive gives its snapshot the guid that the stream says,
+/// which may be that of any other one in the pool; but `createtxg` is the txg of the receive, in which the other one was
+/// there already (`dsl_dataset_snapshot_sync_impl`, `dmu_recv_end_sync`). Neither a promote nor a rename changes one of
+/// the two. Copies that are made in one txg may be equal to each other.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(crate) struct SnapshotId {
     pub(crate) guid: Guid,
     pub(crate) createtxg: u64,
-}
-
-/// The snapshot that a dataset is a clone of.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Origin {
-    pub(crate) name: String,
-    pub(crate) id: SnapshotId,
 }
 
 /// What ZFS knows of a filesystem, volume or snapshot.
@@ -54,7 +48,7 @@ pub(crate) struct Facts {
     pub(crate) createtxg: u64,
     pub(crate) volume: bool,
     /// The snapshot that it is a clone of.
-    pub(crate) origin: Option<Origin>,
+    pub(crate) origin: Option<SnapshotId>,
     pub(crate) children: u64,
     /// The mount point that applies to it, inherited or not: an absolute path, `none` or `legacy`; empty
     /// for what has none.
@@ -181,8 +175,11 @@ pub(crate) enum Staged {
 pub(crate) struct InPlaceEnd<'a> {
     pub(crate) target: Known<'a>,
     pub(crate) workspace: Option<Known<'a>>,
-    /// Snapshots of the target that nobody asked for.
-    pub(crate) snapshots: &'a [(String, Guid)],
+    /// The snapshot that was sent, as the target has it, where nobody asked for it. Its guid is the workspace's
+    /// one's: nothing else is known of it.
+    pub(crate) sent: Option<(&'a str, Guid)>,
+    /// The snapshot that was taken to compare.
+    pub(crate) look: Option<(&'a str, SnapshotId)>,
     /// The base, which has the record.
     pub(crate) base: (&'a str, SnapshotId),
     /// Whether the record stays in any case.
@@ -547,10 +544,10 @@ pub(crate) trait Engine: Send + Sync + fmt::Debug {
     fn snapshots_since(&self, dataset: &DatasetName, base: &str) -> Result<Vec<String>, Fault>;
     /// The full names of a dataset's snapshots and bookmarks; none where it isn't there.
     fn snapshots_and_bookmarks(&self, dataset: &DatasetName) -> Result<Vec<String>, Fault>;
-    /// The full name of this snapshot, with this last part of it, in any child of `parent`.
+    /// The full name of this snapshot, with this last part of it, in any dataset beside `target`.
     fn find_snapshot(
         &self,
-        parent: &DatasetName,
+        target: &DatasetName,
         leaf: &str,
         id: SnapshotId,
     ) -> Result<Option<String>, Fault>;

@@ -24,7 +24,7 @@ use rustix::mount::MountAttrFlags;
 use crate::compare;
 use crate::engine::{
     AtEnd, Attached, Concluded, Conclusion, Difference, Engine, Entry, Facts, Fault, InPlaceEnd,
-    Known, Lack, MARK, Origin, Place, Predecessor, PreparedMount, Private, Promoted, Promotion,
+    Known, Lack, MARK, Place, Predecessor, PreparedMount, Private, Promoted, Promotion,
     PropertyValue, Scope, Settings, Shortage, SnapshotId, Staged, Staging, Unfit, Walk, Watch,
 };
 use crate::errno::Errno;
@@ -255,10 +255,7 @@ impl Engine for Kernel {
     }
 
     fn lacks(&self, dataset: &DatasetName) -> Result<Option<Lack>, Fault> {
-        let name = rustix::system::uname();
-        let release = name.release().to_string_lossy();
-        let mut numbers = release.split(['.', '-']).map_while(|part| part.parse::<u32>().ok());
-        if (numbers.next(), numbers.next()) < (Some(5), Some(14)) {
+        if is_too_old_for_in_place() {
             return Ok(Some(Lack::Kernel));
         }
         let has_bookmarks = self.libzfs.has_feature(dataset.pool(), BOOKMARKS)?;
@@ -433,19 +430,21 @@ impl Engine for Kernel {
 
     fn find_snapshot(
         &self,
-        parent: &DatasetName,
+        target: &DatasetName,
         leaf: &str,
         id: SnapshotId,
     ) -> Result<Option<String>, Fault> {
-        if let Some(plain) = self.plain(parent.as_str())? {
+        let Some(parent) = target.parent() else { return Ok(None) };
+        if let Some(plain) = self.plain(target.as_str())? {
             return plain.find_snapshot(parent.as_str(), leaf, id);
         }
         let mut args = NvList::new()?;
         args.add_str("parent", parent.as_str())?;
+        args.add_str("stem", target.stem())?;
         args.add_str("leaf", leaf)?;
         args.add_i64("guid", lua_guid(id.guid))?;
         args.add_i64("createtxg", lua_number(id.createtxg))?;
-        let out = self.program(parent.as_str(), FIND_SNAPSHOT, &args, ProgramMode::NoSync)?;
+        let out = self.program(target.as_str(), FIND_SNAPSHOT, &args, ProgramMode::NoSync)?;
         let found = out.str("return")?;
         Ok((found != "gone").then(|| found.to_owned()))
     }
@@ -966,6 +965,14 @@ fn no_device(errno: rustix::io::Errno) -> Fault {
     Fault { detail, ..Fault::from(errno) }
 }
 
+/// Whether the kernel is older than Linux 5.14.
+pub(crate) fn is_too_old_for_in_place() -> bool {
+    let name = rustix::system::uname();
+    let release = name.release().to_string_lossy();
+    let mut numbers = release.split(['.', '-']).map_while(|part| part.parse::<u32>().ok());
+    (numbers.next(), numbers.next()) < (Some(5), Some(14))
+}
+
 /// Says it of what a program could not read, and has told by the error `EIO: NAME`, with a traceback below.
 fn unreadable(message: &str) -> Option<String> {
     let name = message.lines().next()?.strip_prefix("EIO: ")?;
@@ -973,11 +980,10 @@ fn unreadable(message: &str) -> Option<String> {
 }
 
 /// The origin among what facts.lua tells.
-fn origin_of(facts: NvRef<'_>) -> Option<Origin> {
-    let name = facts.os_str("origin").ok()?.to_string_lossy().into_owned();
+fn origin_of(facts: NvRef<'_>) -> Option<SnapshotId> {
     let guid = guid_of(facts.i64("origin_guid").ok()?);
     let createtxg = unsigned(facts.i64("origin_createtxg").ok()?);
-    Some(Origin { name, id: SnapshotId { guid, createtxg } })
+    Some(SnapshotId { guid, createtxg })
 }
 
 /// Channel programs have signed numbers only, and refuse unsigned arguments; guids use all 64 bits.

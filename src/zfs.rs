@@ -237,9 +237,9 @@ impl Zfs {
                 let case = now;
                 tried.insert(case.key());
                 // It may have been tried before the end of another one moved it.
-                let (id, guid, _) = case.key();
+                let (id, carrier, _) = case.key();
                 let is_there = |key: &Key| found.iter().any(|it| it.key() == *key);
-                unfinished.retain(|(key, _)| (key.0, key.1) != (id, guid) || is_there(key));
+                unfinished.retain(|(key, _)| (key.0, key.1) != (id, carrier) || is_there(key));
                 match case.finish(&self.engine, |name| self.check_confinement(name).is_ok()) {
                     Ok(finished) => recovery.finished.push(finished),
                     Err(error) => unfinished.push((case.key(), *error)),
@@ -701,7 +701,7 @@ impl TransactionBuilder<'_> {
         Ok(Order {
             record: Record {
                 target_guid: Some(facts.guid),
-                target_origin: facts.origin.as_ref().map(|origin| origin.id.guid),
+                target_origin: facts.origin.as_ref().map(|origin| origin.guid),
                 settings: (!in_place).then(|| settings.fingerprint()),
                 strategy: self.strategy,
                 fence: self.fence.then_some(fence),

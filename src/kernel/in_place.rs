@@ -57,8 +57,9 @@ impl Kernel {
             add_known(&mut args, "workspace", workspace)?;
         }
         let mut snapshots = NvList::new()?;
-        for (name, guid) in end.snapshots {
-            snapshots.add_i64(name, lua_guid(*guid))?;
+        let look = end.look.map(|(name, id)| (name, id.guid));
+        for (name, guid) in end.sent.into_iter().chain(look) {
+            snapshots.add_i64(name, lua_guid(guid))?;
         }
         args.add_nvlist("snapshots", &snapshots)?;
         args.add_str("base", end.base.0)?;

@@ -7,6 +7,9 @@ origin = zfs.get_prop(name, "origin")
 origin_guid = 0
 if origin then
     origin_guid = zfs.get_prop(origin, "guid")
+    if not origin_guid then
+        return 5
+    end
 end
 if origin_guid ~= args["origin"] then
     return "foreign"

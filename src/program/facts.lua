@@ -1,4 +1,5 @@
--- What ZFS knows of a dataset or snapshot; nothing where it doesn't exist.
+-- What ZFS knows of a dataset or snapshot; nothing where it doesn't exist. What can't be read is an error: asked for its
+-- children, the kernel would panic (zcp_children_iter).
 -- Arguments: name.
 args = ...
 name = args["name"]
@@ -6,25 +7,26 @@ if not zfs.exists(name) then
     return {}
 end
 facts = {}
+-- None: damaged, or of a type that a receive has taken from a forged stream.
+facts.type = zfs.get_prop(name, "type")
+if not facts.type then
+    error("EIO: " .. name, 0)
+end
 facts.guid = zfs.get_prop(name, "guid")
 facts.createtxg = zfs.get_prop(name, "createtxg")
 if string.find(name, "@", 1, true) then
     return facts
-end
-facts.type = zfs.get_prop(name, "type")
-if not facts.type then
-    -- Damaged, or of a type that a receive has taken from a forged stream: asked for its children the kernel panics
-    -- (zcp_children_iter).
-    error("EIO: " .. name, 0)
 end
 if facts.type == "filesystem" then
     facts.mountpoint = zfs.get_prop(name, "mountpoint")
 end
 origin = zfs.get_prop(name, "origin")
 if origin then
-    facts.origin = origin
     facts.origin_guid = zfs.get_prop(origin, "guid")
     facts.origin_createtxg = zfs.get_prop(origin, "createtxg")
+    if not facts.origin_guid then
+        error("EIO: " .. origin, 0)
+    end
 end
 facts.children = 0
 -- A longer name leaves no room for that of a child (see walk.lua).

@@ -1,7 +1,12 @@
 -- Finds a snapshot among those with a name below a dataset's children: renames and promotes of others may have moved
 -- it. A receive can give its snapshot the same guid, but makes it in a later txg.
--- Arguments: parent, leaf, guid and createtxg. Returns its full name, or "gone".
+-- Arguments: parent, stem (that of a target's name), leaf, guid and createtxg. Returns its full name, or "gone". An error
+-- where one can't be read that may be the one: what is not named after the target is anybody's, who could forge it.
 args = ...
+if not zfs.get_prop(args["parent"], "type") then
+    error("EIO: " .. args["parent"], 0)
+end
+stem = args["stem"]
 for child in zfs.list.children(args["parent"]) do
     name = child .. "@" .. args["leaf"]
     -- Of a longer name the kernel says no such thing, but fails.
@@ -11,6 +16,13 @@ for child in zfs.list.children(args["parent"]) do
         if guid == args["guid"] and createtxg == args["createtxg"] then
             return name
         end
+        rest = string.sub(child, #stem + 1, #stem + 5)
+        if not guid and string.sub(child, 1, #stem) == stem and (rest == "" or rest == "-txn-" or rest == "-old-") then
+            unread = name
+        end
     end
+end
+if unread then
+    error("EIO: " .. unread, 0)
 end
 return "gone"

@@ -34,7 +34,7 @@ end
 
 function look(dataset)
     -- A receive can make a dataset that is neither a filesystem nor a volume: nothing of it is told, nor of a guid.
-    if not zfs.get_prop(dataset, "type") then
+    if dataset ~= args["target"] and not zfs.get_prop(dataset, "type") then
         return
     end
     add(dataset)
@@ -61,11 +61,14 @@ function look(dataset)
 end
 
 for _, dataset in ipairs(args["above"]) do
-    if zfs.exists(dataset) and zfs.get_prop(dataset, "type") then
+    if zfs.exists(dataset) then
         add(dataset)
     end
 end
 if zfs.exists(args["parent"]) then
+    if not zfs.get_prop(args["parent"], "type") then
+        error("EIO: " .. args["parent"], 0)
+    end
     target = args["target"]
     for child in zfs.list.children(args["parent"]) do
         rest = string.sub(child, #target + 1, #target + 5)

@@ -59,6 +59,9 @@ if args["since"] then
     base_txg = zfs.get_prop(base, "createtxg")
     for snapshot in zfs.list.snapshots(head) do
         txg = zfs.get_prop(snapshot, "createtxg")
+        if not txg then
+            return { verdict = "done", errno = 5, conflicts = { snapshot } }
+        end
         -- Those of other transactions come and go with them.
         if txg > base_txg and not is_of_a_transaction(snapshot) then
             return { verdict = "newer", snapshot = snapshot }

@@ -13,8 +13,8 @@ children = {}
 -- These say whether there was room. The properties of the first carrier are gone through however many they are:
 -- no piece would have fewer.
 function add(carrier, is_first)
-    -- Damaged, or of a type that a receive has taken from a forged stream: asked for its properties the kernel panics
-    -- (zcp_user_props_list), and libzfs ends the process that asks.
+    -- Damaged: asked for its properties, or its children, the kernel panics (zcp_user_props_list, zcp_children_iter). Or of
+    -- a type that a receive has taken from a forged stream: libzfs ends the process that asks about it.
     if not zfs.get_prop(carrier, "type") then
         error("EIO: " .. carrier, 0)
     end

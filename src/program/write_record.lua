@@ -1,10 +1,6 @@
 -- Behind known.lua: replaces a user property of a dataset or snapshot if its own value is the one
 -- that is expected. Arguments: property, old and new (none: it has no value of its own).
 -- Returns "foreign" where it has another value, or the error number (0: done).
-if not zfs.get_prop(name, "type") then
-    -- Damaged: asked for its properties the kernel panics (zcp_user_props_list).
-    return 5
-end
 for property, value, source in zfs.list.user_properties(name) do
     if property == args["property"] and source == name then
         own = value

@@ -12,7 +12,7 @@ use crate::engine::{Difference, Fault, InPlaceEnd, Known, SnapshotId, Staged, St
 use crate::errno::Errno;
 use crate::error::Conflict;
 use crate::name::{DatasetName, SnapshotName};
-use crate::receipt::{Guid, Keeps, Leftover, Progress};
+use crate::receipt::{Keeps, Leftover, Progress};
 use crate::stream::passage::{Changes, FileId};
 use crate::transfer::Route;
 use crate::txn::journal::{Record, State, property};
@@ -407,17 +407,15 @@ impl Stage {
             false => self.guid_of(holder.as_str())?,
         };
         let target = holder;
-        let mut snapshots: Vec<(String, Guid)> = Vec::new();
-        if let (None, Some(guid)) = (&final_leaf, self.guids.final_snapshot) {
-            snapshots.push((self.sent(&target)?.to_string(), guid));
-        }
+        let sent = match (&final_leaf, self.guids.final_snapshot) {
+            (None, Some(guid)) => Some((self.sent(&target)?.to_string(), guid)),
+            _ => None,
+        };
         let mut record = self.order.record.clone();
         let overridden = self.look_has_changes(&base)?;
-        let mut kept = None;
-        if let Some(SnapshotId { guid, .. }) = self.look {
-            let look = (snapshot_of(&target, &self.id().look_leaf())?.to_string(), guid);
-            if overridden { kept = Some(look) } else { snapshots.push(look) }
-        }
+        let look = snapshot_of(&target, &self.id().look_leaf())?.to_string();
+        let look = self.look.map(|id| (look, id));
+        let (kept, look) = if overridden { (look, None) } else { (None, look) };
         record.state = if kept.is_some() { State::Kept } else { State::Committed };
         record.owner = None;
         // What can't be cleared stays as a whole.
@@ -429,7 +427,8 @@ impl Stage {
         let end = InPlaceEnd {
             target: Known { name: &target, guid: target_guid },
             workspace: to_destroy.map(|guid| Known { name: &workspace, guid }),
-            snapshots: &snapshots,
+            sent: sent.as_ref().map(|(name, guid)| (name.as_str(), *guid)),
+            look: look.as_ref().map(|(name, id)| (name.as_str(), *id)),
             base: (&base, base_id),
             keeps: kept.is_some(),
             property: &property(self.id()),
@@ -444,15 +443,17 @@ impl Stage {
         let Some(errno) = left else { return Ok(()) };
         let why = self.error(Step::Conclude, in_the_way.unwrap_or_else(|| errno.into())).why();
         let why_base = match kept {
-            Some((name, guid)) => {
+            Some((name, SnapshotId { guid, .. })) => {
                 let reason = "it keeps what the commit has overridden".to_owned();
                 self.kept.push(Leftover { name, guid, reason, keeps: Keeps::Changes });
                 "it has the record of this commit".to_owned()
             }
             None => why.clone(),
         };
-        let left = workspaces_and_snapshots(&workspace, self.guids.workspace, &snapshots);
-        let left = left.into_iter().map(|(name, guid)| (name, guid, why.clone()));
+        let left = self.guids.workspace.map(|guid| (workspace.to_string(), guid));
+        let look = look.map(|(name, id)| (name, id.guid));
+        let left = left.into_iter().chain(sent).chain(look);
+        let left = left.map(|(name, guid)| (name, guid, why.clone()));
         for (name, guid, reason) in left.chain([(base.clone(), base_id.guid, why_base)]) {
             let there = self.engine.facts(&name).map_or(true, |facts| facts.is_some());
             if there {
@@ -461,13 +462,4 @@ impl Stage {
         }
         Ok(())
     }
-}
-
-fn workspaces_and_snapshots(
-    workspace: &DatasetName,
-    guid: Option<Guid>,
-    snapshots: &[(String, Guid)],
-) -> Vec<(String, Guid)> {
-    let workspace = guid.map(|guid| (workspace.to_string(), guid));
-    workspace.into_iter().chain(snapshots.iter().cloned()).collect()
 }

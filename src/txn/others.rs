@@ -65,8 +65,7 @@ impl Stage {
     fn is_workspace(&self) -> Result<bool, Fault> {
         let facts = self.engine.facts(self.order.layout.workspace.as_str())?;
         Ok(facts.is_some_and(|facts| {
-            let origin = facts.origin.map(|origin| origin.id);
-            Some(facts.guid) == self.guids.workspace && origin == self.guids.base
+            Some(facts.guid) == self.guids.workspace && facts.origin == self.guids.base
         }))
     }
 }

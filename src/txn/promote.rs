@@ -223,7 +223,7 @@ impl Stage {
         };
         match self.engine.facts(head.as_str()) {
             Ok(Some(Facts { guid, origin: Some(origin), .. }))
-                if Some(guid) == head_guid && origin.id == base =>
+                if Some(guid) == head_guid && origin == base =>
             {
                 Ok(Promoted::Done)
             }
@@ -507,8 +507,7 @@ impl Stage {
 
     pub(super) fn is_base_gone(&self, id: SnapshotId) -> bool {
         let Layout { target, base, .. } = &self.order.layout;
-        let found = target.parent().map(|p| self.engine.find_snapshot(&p, base.leaf(), id));
-        matches!(found, Some(Ok(None)))
+        matches!(self.engine.find_snapshot(target, base.leaf(), id), Ok(None))
     }
 
     /// Has writes to the target refused.
@@ -648,11 +647,7 @@ impl Stage {
         if self.engine.is_snapshot(at, id)? {
             return Ok(Some(at.to_owned()));
         }
-        let (Some(parent), Some((_, leaf))) =
-            (self.order.layout.target.parent(), at.split_once('@'))
-        else {
-            return Ok(None);
-        };
-        self.engine.find_snapshot(&parent, leaf, id)
+        let Some((_, leaf)) = at.split_once('@') else { return Ok(None) };
+        self.engine.find_snapshot(&self.order.layout.target, leaf, id)
     }
 }

@@ -63,7 +63,8 @@ pub(crate) struct Seen {
     pub(crate) moved: Vec<Key>,
 }
 
-/// What moved during a walk may have been seen twice, under both names.
+/// What moved during a walk may have been seen twice, under both names. Of those that are still there, each is another
+/// one: two copies that were made in one txg have one [`SnapshotId`].
 fn drop_moved(engine: &dyn Engine, entries: &mut Vec<Entry>) -> Vec<Key> {
     // The one that was seen last stays in any case: nothing is overlooked that moved once more.
     let last: HashMap<SnapshotId, String> =
@@ -411,7 +412,7 @@ impl Case {
 
     /// Whether a dataset is a clone of what carries the record.
     fn is_origin(&self, of: &Facts) -> bool {
-        of.origin.as_ref().is_some_and(|origin| origin.id == self.carrier_id)
+        of.origin == Some(self.carrier_id)
     }
 
     /// The target's name by now: the datasets above may have been renamed, and the record with them.

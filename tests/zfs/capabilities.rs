@@ -23,7 +23,8 @@ fn what_is_there_is_told() {
     let numbers: Vec<u32> =
         found.kernel.split(['.', '-', '+']).map_while(|part| part.parse().ok()).collect();
     assert_eq!(found.swaps_without_a_gap, Some(numbers[..2] >= [6, 5][..]), "{}", found.kernel);
-    assert!(!found.in_a_container);
+    assert!(!found.in_a_container && found.channel_programs);
+    assert_eq!(found.in_place, numbers[..2] >= [5, 14][..], "{}", found.kernel);
     println!("figures: {}", found.to_string().replace('\n', "; "));
 }
 

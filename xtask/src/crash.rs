@@ -67,8 +67,21 @@ const KEPT: usize = 3;
 /// The last lines of a load that are shown with a problem.
 const SHOWN: usize = 30;
 
+/// What came of a campaign, and whether all was as it should be.
+#[derive(Debug)]
+pub(crate) struct Outcome {
+    pub(crate) said: String,
+    pub(crate) fine: bool,
+}
+
 /// Cuts the power `cuts` times.
 pub(crate) fn run(cache: &Cache, line: &Line, cuts: u64, seed: Option<u64>) -> Result<ExitCode> {
+    let fine = cut(cache, line, cuts, seed)?.fine;
+    Ok(if fine { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+/// The same, for who goes on with what came of it.
+pub(crate) fn cut(cache: &Cache, line: &Line, cuts: u64, seed: Option<u64>) -> Result<Outcome> {
     let machine = Machine::prepare(cache, line)?;
     let step = Step::begin_quiet("building the load");
     let mut build = sysroot::guest_cargo(&machine.root, "build", sysroot::GUEST);
@@ -167,7 +180,7 @@ impl Totals {
         self.count(|counts| counts.failed = true);
     }
 
-    fn close(&self, took: Duration) -> ExitCode {
+    fn close(&self, took: Duration) -> Outcome {
         let counts = self.count(|_| ());
         let seconds = took.as_secs_f64();
         println!(
@@ -178,13 +191,10 @@ impl Totals {
         println!("snapshots of others that were looked into: {}", counts.snapshots);
         println!("workspaces mounted at boot under their own names: {}", counts.strays);
         println!("mounts wrong at boot: {}", counts.mounts);
-        println!("power cuts: {}, {}", counts.cuts, counts.summary());
+        let said = format!("{}, {}", counts.cuts, counts.summary());
+        println!("power cuts: {said}");
         let wrong = counts.lost + counts.mixed + counts.leftovers + counts.mounts;
-        if wrong == 0 && !counts.failed && counts.cuts == self.cuts {
-            ExitCode::SUCCESS
-        } else {
-            ExitCode::FAILURE
-        }
+        Outcome { said, fine: wrong == 0 && !counts.failed && counts.cuts == self.cuts }
     }
 }
 

@@ -13,6 +13,7 @@ use crate::lines::Line;
 use crate::payload::{Payload, quote};
 use crate::progress::Step;
 use crate::sysroot;
+use crate::vm::Stream;
 use crate::vm::{Job, Machine};
 
 const SCRIPT: &str = include_str!("demo.sh");
@@ -30,6 +31,13 @@ pub(crate) struct Show<'a> {
     pub(crate) strategy: &'a str,
 }
 
+/// What the demonstration has said, and whether all was as it should be.
+#[derive(Debug)]
+pub(crate) struct Shown {
+    pub(crate) said: String,
+    pub(crate) fine: bool,
+}
+
 /// Runs the demonstration on a copy of `dir`, or of this project's sources.
 pub(crate) fn run(
     cache: &Cache,
@@ -37,6 +45,16 @@ pub(crate) fn run(
     show: &Show<'_>,
     dir: Option<&Path>,
 ) -> Result<ExitCode> {
+    Ok(if self::show(cache, line, show, dir)?.fine { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+/// The same, for who goes on with what was said.
+pub(crate) fn show(
+    cache: &Cache,
+    line: &Line,
+    show: &Show<'_>,
+    dir: Option<&Path>,
+) -> Result<Shown> {
     let (commits, reads) = (show.commits.to_string(), show.reads.to_string());
     let watched = quote(["watched", &commits, &reads, show.strategy]);
     let payload = Payload::new(
@@ -62,5 +80,14 @@ pub(crate) fn run(
         payload.copy(&example.executable, &format!("bin/{name}"))?;
     }
     let job = Job { disks: &[], limit: Some(LIMIT), silence: Some(SILENCE), interactive: false };
-    Ok(ExitCode::from(machine.run(&payload, &job, &mut pass_on)?))
+    let mut said = Vec::new();
+    let status = machine.run(&payload, &job, &mut |stream, bytes| {
+        if stream == Stream::Out {
+            said.extend_from_slice(bytes);
+        }
+        pass_on(stream, bytes)
+    })?;
+    // As a terminal has them, lines of the guest may end with a carriage return.
+    let said = String::from_utf8_lossy(&said).replace('\r', "");
+    Ok(Shown { said, fine: status == 0 })
 }

@@ -12,6 +12,7 @@ mod image;
 mod libtest;
 mod lines;
 mod lint;
+mod measured;
 mod mirror;
 mod msrv;
 mod payload;
@@ -66,6 +67,13 @@ enum Command {
         zfs: String,
         /// Only the tests whose name contains this.
         filter: Option<String>,
+    },
+    /// On each line run the tests of what kernel and module do, 200 commits of each strategy under readers, and 50
+    /// power cuts, and write what came of it into the table in README.md.
+    Lines {
+        /// The OpenZFS release line, or several with commas between them, or `all`.
+        #[arg(long, default_value = "all")]
+        zfs: String,
     },
     /// Check format, lints, documentation, bindings and the oldest supported compiler.
     Lint,
@@ -131,6 +139,7 @@ fn run(command: Command) -> Result<ExitCode> {
         Command::Test { zfs, filter } => {
             test::run(&cache, &lines::chosen(&zfs)?, filter.as_deref())
         }
+        Command::Lines { zfs } => measured::run(&cache, &lines::chosen(&zfs)?),
         Command::Lint => lint::run(&cache, &lines::LINES[0]),
         Command::Bindings => {
             bindings::write(&tree::root(&cache, &lines::LINES[0])?)?;

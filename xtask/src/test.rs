@@ -68,6 +68,31 @@ pub(crate) fn run(cache: &Cache, lines: &[&Line], filter: Option<&str>) -> Resul
     Ok(close(verdicts))
 }
 
+/// How the tests of what kernel and module do have ended on a line, and what that is.
+#[derive(Debug)]
+pub(crate) struct Tally {
+    pub(crate) zfs: String,
+    pub(crate) kernel: String,
+    pub(crate) passed: usize,
+    pub(crate) failed: usize,
+}
+
+/// Runs on one line what `run` does on those after the first.
+pub(crate) fn of_line(cache: &Cache, line: &Line) -> Result<Tally> {
+    let machine = Machine::prepare(cache, line)?;
+    let (zfs, kernel) = (machine.root.zfs.clone(), machine.root.kernel.clone());
+    let suites = suite::collect(&machine.root, None)?;
+    let verdicts = on_other(cache, line, Ok(machine), &suites)?;
+    let tally = Tally {
+        zfs,
+        kernel,
+        passed: verdicts.iter().map(|verdict| verdict.passed).sum(),
+        failed: verdicts.iter().map(|verdict| verdict.failed.len()).sum(),
+    };
+    close(verdicts);
+    Ok(tally)
+}
+
 /// On a line that isn't the first one: what depends on kernel and module most, and the headers.
 fn on_other(
     cache: &Cache,

@@ -58,14 +58,14 @@ fn a_snapshot_that_commits_move_is_always_found() {
     let kernel = Kernel::open_plain().unwrap();
     let looked_for = format!("{target}@looked-for");
     let id = kernel.facts(&looked_for).unwrap().unwrap().id();
-    let [parent, target, clone] = [parent, target, clone].map(|name| name.parse().unwrap());
+    let [target, clone] = [target, clone].map(|name| name.parse().unwrap());
     let stop = AtomicBool::new(false);
     let missed = std::thread::scope(|scope| {
         let other = Kernel::open_plain().unwrap();
         let (stop, target, clone) = (&stop, &target, &clone);
         let mover = scope.spawn(move || commit_until(stop, &other, target, clone));
         let ask = |_| -> Result<bool, Fault> {
-            Ok(kernel.find_snapshot(&parent, "looked-for", id)?.is_none())
+            Ok(kernel.find_snapshot(target, "looked-for", id)?.is_none())
         };
         let missed: Result<Vec<bool>, Fault> =
             (0..QUESTIONS).take_while(|_| !mover.is_finished()).map(ask).collect();

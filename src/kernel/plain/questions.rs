@@ -5,7 +5,7 @@ use std::ffi::OsString;
 use std::path::PathBuf;
 
 use super::{MOVES, Plain};
-use crate::engine::{Entry, Facts, Fault, Origin, Scope, SnapshotId, Walk};
+use crate::engine::{Entry, Facts, Fault, Scope, SnapshotId, Walk};
 use crate::errno::Errno;
 use crate::ffi::libzfs::{Child, LibZfsError};
 use crate::ffi::nvlist::{NvList, NvRef, Value};
@@ -31,7 +31,12 @@ impl Plain {
             }
             for child in children.iter().filter(|name| scope.is_named_after_target(name)) {
                 let Some(id) = id else {
-                    self.records_of(child, &mut found)?;
+                    let mut walk = Walk::default();
+                    self.records_of(child, &mut walk)?;
+                    if let Some((snapshot, fault)) = walk.unread.pop() {
+                        return Err(Fault { detail: Some(snapshot), ..fault });
+                    }
+                    found.append(&mut walk.entries);
                     continue;
                 };
                 self.records_on(child, &mut found)?;
@@ -56,7 +61,7 @@ impl Plain {
 
     pub(in crate::kernel) fn walk(self, below: &DatasetName) -> Result<Walk, Fault> {
         let mut walk = Walk::default();
-        if let Err(fault) = self.records_of(below.as_str(), &mut walk.entries) {
+        if let Err(fault) = self.records_of(below.as_str(), &mut walk) {
             // One that is there but can't be told hides nothing below.
             if self.libzfs.children(below.as_str()).is_err() {
                 return Err(fault);
@@ -122,7 +127,7 @@ impl Plain {
         let ask = |children: &[String]| {
             let mut seen = Walk::default();
             for child in children {
-                if let Err(fault) = self.records_of(child, &mut seen.entries) {
+                if let Err(fault) = self.records_of(child, &mut seen) {
                     seen.unread.push((child.clone(), fault));
                 }
             }
@@ -139,22 +144,28 @@ impl Plain {
         }
     }
 
-    /// Those on a dataset and on its snapshots.
-    fn records_of(self, dataset: &str, found: &mut Vec<Entry>) -> Result<(), Fault> {
-        let mut look = |carrier: &str| -> Result<(), Fault> {
-            let known = found.len();
-            self.records_on(carrier, found)?;
-            for entry in &mut found[known..] {
+    /// Those on a dataset and on its snapshots. A snapshot that can't be read hides no other.
+    fn records_of(self, dataset: &str, walk: &mut Walk) -> Result<(), Fault> {
+        let look = |carrier: &str, walk: &mut Walk| -> Result<(), Fault> {
+            let known = walk.entries.len();
+            self.records_on(carrier, &mut walk.entries)?;
+            for entry in &mut walk.entries[known..] {
                 entry.value = kept_of(&entry.property, &entry.value);
             }
             Ok(())
         };
-        look(dataset)?;
+        look(dataset, walk)?;
         let of_transactions = format!("{dataset}@txn-");
         let snapshots = if_there(self.libzfs.snapshots(dataset))?.unwrap_or_default();
-        let mut snapshots =
-            snapshots.iter().filter(|name| name.starts_with(&of_transactions) && is_sound(name));
-        snapshots.try_for_each(|snapshot| look(snapshot))
+        for name in snapshots.iter().filter(|name| name.starts_with(&of_transactions)) {
+            if !is_sound(name) {
+                continue;
+            }
+            if let Err(fault) = look(name, walk) {
+                walk.unread.push((name.clone(), fault));
+            }
+        }
+        Ok(())
     }
 
     pub(super) fn records_on(self, carrier: &str, found: &mut Vec<Entry>) -> Result<(), Fault> {
@@ -286,7 +297,7 @@ impl Plain {
 
     /// The properties of a dataset with its origin, which others' commits may move between the two questions.
     /// None is also the origin that can't be seen.
-    fn props_and_origin(self, name: &str) -> Result<Option<(NvList, Option<Origin>)>, Fault> {
+    fn props_and_origin(self, name: &str) -> Result<Option<(NvList, Option<SnapshotId>)>, Fault> {
         let mut tries = MOVES;
         loop {
             let Some(props) = self.props(name)? else { return Ok(None) };
@@ -294,7 +305,7 @@ impl Plain {
             let id = self.snapshot_id(&origin)?;
             tries -= 1;
             if id.is_some() || tries == 0 {
-                return Ok(Some((props, id.map(|id| Origin { name: origin, id }))));
+                return Ok(Some((props, id)));
             }
         }
     }
@@ -370,7 +381,7 @@ impl Plain {
     /// Whether a dataset is there, and is a clone of this snapshot.
     pub(super) fn has_origin(self, name: &str, origin: Option<Guid>) -> Result<bool, Fault> {
         let found = self.props_and_origin(name)?;
-        Ok(found.is_some_and(|(_, found)| found.map(|found| found.id.guid) == origin))
+        Ok(found.is_some_and(|(_, found)| found.map(|found| found.guid) == origin))
     }
 }
 

@@ -420,7 +420,7 @@ impl Plain {
         self,
         end: InPlaceEnd<'_>,
     ) -> Result<Option<Errno>, Fault> {
-        let InPlaceEnd { target, workspace, snapshots, base, keeps, property, committed } = end;
+        let InPlaceEnd { target, workspace, sent, look, base, keeps, property, committed } = end;
         if !self.is(target.name.as_str(), target.guid)? {
             return Err(not_the_one(target.name.as_str(), target.guid));
         }
@@ -442,8 +442,12 @@ impl Plain {
         if let Some(base_at) = &base_at {
             self.set(base_at, property, committed)?;
         }
-        for (snapshot, guid) in snapshots {
-            let kept = self.destroy_moving(|| self.beside(snapshot, *guid))?;
+        if let Some((name, guid)) = sent {
+            let kept = self.destroy_moving(|| self.beside(name, guid))?;
+            left = left.or(kept.map(|(_, errno)| errno));
+        }
+        if let Some((name, id)) = look {
+            let kept = self.destroy_moving(|| self.whereabouts(name, id))?;
             left = left.or(kept.map(|(_, errno)| errno));
         }
         // The last but one: as long as it is there, a sweep goes on with the rest.

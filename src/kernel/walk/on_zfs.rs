@@ -214,6 +214,15 @@ fn a_dataset_of_no_type_that_libzfs_opens_is_told_and_hides_no_other() {
     };
     assert_eq!(journal(&ours).unwrap().len(), 1);
     assert_eq!(journal(&meta).unwrap_err().errno, Errno::NOTSUP);
+    // To a program it is as what can't be read: asked for the children of that, the kernel panics.
+    let target: DatasetName = meta.parse().unwrap();
+    let scope = Scope { target: &target, above: &[], id: None };
+    assert_eq!(programs.journal(scope).unwrap_err().errno, Errno::IO);
+    assert_eq!(programs.facts(&meta).unwrap_err().errno, Errno::IO);
+    let below: DatasetName = format!("{meta}/x").parse().unwrap();
+    let id = programs.facts(&record).unwrap().unwrap().id();
+    assert_eq!(programs.find_snapshot(&below, "txn-1", id).unwrap_err().errno, Errno::IO);
+    assert_eq!(programs.longest_snapshot(&target).unwrap_err().errno, Errno::IO);
     let lzc = Lzc::open().unwrap();
     for name in [&meta, &other] {
         lzc.destroy_snaps(&[&format!("{name}@txn-1")], false).unwrap();
@@ -222,11 +231,11 @@ fn a_dataset_of_no_type_that_libzfs_opens_is_told_and_hides_no_other() {
     pool.cleanup();
 }
 
-/// Overwrites the root of a snapshot's content on the disk, all its copies.
-fn damage(pool: &TestPool, snapshot: &str) {
+/// Overwrites the root of a dataset's or snapshot's content on the disk, all its copies.
+fn damage(pool: &TestPool, subject: &str) {
     pool.sync();
     let told = Command::new("zdb")
-        .args(["-e", "-p", pool.directory().to_str().unwrap(), "-dddd", snapshot])
+        .args(["-e", "-p", pool.directory().to_str().unwrap(), "-dddd", subject])
         .output()
         .unwrap();
     let told = String::from_utf8_lossy(&[told.stdout, told.stderr].concat()).into_owned();
@@ -245,7 +254,8 @@ fn damage(pool: &TestPool, snapshot: &str) {
     }
     assert!(copies > 0, "{line}");
     device.sync_all().unwrap();
-    pool.reimport();
+    // Mounts nothing.
+    pool.reimport_with(&["-N"]);
 }
 
 /// Asked for the properties of what it can't read, a channel program panics (`zcp_user_props_list`).
@@ -256,29 +266,43 @@ fn a_damaged_snapshot_is_told_and_hides_no_other() {
     for dataset in [&target, &beside] {
         pool.zfs(&["create", dataset]);
     }
-    let [damaged, sound] =
-        [&target, &beside].map(|dataset| format!("{dataset}@txn-0000000000000001"));
+    let taken = |dataset: &str, number| format!("{dataset}@txn-000000000000000{number}");
+    let damaged = taken(&target, 1);
+    let sound = [taken(&target, 0), taken(&target, 2), taken(&beside, 1)];
     let record = "zfs-txn:0000000000000001=none that can be read";
-    for snapshot in [&damaged, &sound] {
+    for snapshot in [&sound[0], &damaged, &sound[1], &sound[2]] {
+        // Each has a root of its own.
+        std::fs::write(pool.mountpoint().join("t/file"), snapshot).unwrap();
         pool.zfs(&["snapshot", "-o", record, snapshot]);
     }
-    std::fs::write(pool.mountpoint().join("t/file"), "another root than the snapshot's").unwrap();
+    std::fs::write(pool.mountpoint().join("t/file"), "another root than the snapshots'").unwrap();
     damage(&pool, &damaged);
     let (programs, plain) = (Kernel::open().unwrap(), Kernel::open_plain().unwrap());
     let all: DatasetName = pool.name().parse().unwrap();
     for walk in [programs.walk(&all), plain.walk(&all)] {
         let walk = walk.unwrap();
-        let [entry] = &walk.entries[..] else { panic!("{walk:?}") };
-        assert_eq!(entry.carrier, sound);
+        let found: HashSet<&String> = walk.entries.iter().map(|entry| &entry.carrier).collect();
+        assert_eq!(found, sound.iter().collect());
         let [(unread, _)] = &walk.unread[..] else { panic!("{walk:?}") };
-        assert!(*unread == damaged || *unread == target, "{unread}");
+        assert_eq!(*unread, damaged);
     }
     let name: DatasetName = target.parse().unwrap();
     for kernel in [programs, plain] {
+        assert_eq!(kernel.facts(&damaged).unwrap_err().errno, Errno::IO);
+        let sought = kernel.facts(&sound[0]).unwrap().unwrap().id();
+        let leaf = |snapshot: &str| snapshot.split_once('@').unwrap().1.to_owned();
+        let found = kernel.find_snapshot(&name, &leaf(&sound[0]), sought).unwrap();
+        assert_eq!(found.as_ref(), Some(&sound[0]));
+        // It may be the one that is looked for.
+        let found = kernel.find_snapshot(&name, &leaf(&damaged), sought);
+        assert_eq!(found.unwrap_err().errno, Errno::IO);
+        let since = kernel.snapshots_since(&name, &sound[0]);
+        assert_eq!(since.unwrap_err().errno, Errno::IO);
+        let destroyed = kernel.destroy(&damaged, sought.guid);
+        assert_eq!(destroyed.unwrap_err().errno, Errno::IO);
         let zfs = Zfs::on(Arc::new(kernel), None);
-        let error = zfs.transaction(&name).begin().unwrap_err();
-        let error = error.to_string();
-        assert!(error.contains(&target) && error.contains("Input/output error"), "{error}");
+        let error = zfs.transaction(&name).begin().unwrap_err().to_string();
+        assert!(error.contains(&damaged) && error.contains("Input/output error"), "{error}");
         figures(&format!("begin beside a damaged snapshot: {error}"));
         let pending = zfs.pending(&all);
         assert!(matches!(pending, Err(RecoverError::Incomplete { .. })), "{pending:?}");

@@ -170,7 +170,7 @@ impl Engine for Mortal {
             fn longest_snapshot(dataset: &DatasetName) -> usize;
             fn snapshots_since(dataset: &DatasetName, base: &str) -> Vec<String>;
             fn snapshots_and_bookmarks(dataset: &DatasetName) -> Vec<String>;
-            fn find_snapshot(parent: &DatasetName, leaf: &str, id: SnapshotId) -> Option<String>;
+            fn find_snapshot(target: &DatasetName, leaf: &str, id: SnapshotId) -> Option<String>;
             fn difference(one: &SnapshotName, base: &SnapshotName) -> Difference;
             fn newcomers(one: &SnapshotName, base: &SnapshotName) -> Vec<FileId>;
             fn places(dataset: &DatasetName) -> Vec<Place>;

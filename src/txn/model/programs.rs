@@ -283,8 +283,9 @@ pub(super) fn conclude_in_place(
             }
         }
     }
-    for (name, guid) in end.snapshots {
-        if pool.is(name, *guid) {
+    let look = end.look.map(|(name, id)| (name, id.guid));
+    for (name, guid) in end.sent.into_iter().chain(look) {
+        if pool.is(name, guid) {
             left = left.or(pool.destroy(name).err());
         }
     }

@@ -10,8 +10,8 @@ use super::memory::{Dataset, Memory, Own, Snapshot, split};
 use super::programs::{self, PREFIX, known, set};
 use crate::engine::{
     AtEnd, Attached, Concluded, Conclusion, Difference, Engine, Entry, Facts, Fault, InPlaceEnd,
-    Lack, Origin, Place, PreparedMount, Private, Promoted, Promotion, PropertyValue, Scope,
-    Settings, Shortage, SnapshotId, Staged, Staging, Unfit, Walk, Watch,
+    Lack, Place, PreparedMount, Private, Promoted, Promotion, PropertyValue, Scope, Settings,
+    Shortage, SnapshotId, Staged, Staging, Unfit, Walk, Watch,
 };
 use crate::errno::Errno;
 use crate::mount::another_ones;
@@ -64,7 +64,7 @@ impl Engine for Memory {
             origin: head.origin.filter(|_| of_head).and_then(|guid| {
                 let name = pool.first_named(guid)?;
                 let createtxg = pool.createtxg(&name);
-                Some(Origin { name, id: SnapshotId { guid: Guid(guid), createtxg } })
+                Some(SnapshotId { guid: Guid(guid), createtxg })
             }),
             children: if of_head { pool.children(name).count() as u64 } else { 0 },
             mountpoint: if of_head { pool.mountpoint(name).into() } else { PathBuf::new() },
@@ -123,11 +123,12 @@ impl Engine for Memory {
 
     fn find_snapshot(
         &self,
-        parent: &DatasetName,
+        target: &DatasetName,
         leaf: &str,
         id: SnapshotId,
     ) -> Result<Option<String>, Fault> {
         let pool = self.pool();
+        let Some(parent) = target.parent() else { return Ok(None) };
         let mut names = pool.children(parent.as_str()).map(|child| format!("{child}@{leaf}"));
         Ok(names.find(|name| pool.is(name, id.guid) && pool.createtxg(name) == id.createtxg))
     }
