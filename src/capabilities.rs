@@ -47,8 +47,8 @@ pub struct Capabilities {
     /// channel programs, by several calls instead, and reaches the datasets alone that were given to the container
     /// (`zfs zone`).
     pub in_a_container: bool,
-    /// Whether this process is to run channel programs, by which several effects share a txg. Who may not, outside of
-    /// a container as well, gets the same by several calls.
+    /// Whether this process tries to run channel programs, by which several effects share a txg: not in a container.
+    /// Where the kernel refuses them (a module without them, a user who may not), all is done by several calls.
     pub channel_programs: bool,
     /// Whether the kernel does what a commit in place needs (Linux 5.14). A pool needs its feature `bookmarks` as well
     /// ([`BeginError::NoBookmarks`](crate::BeginError::NoBookmarks)).

@@ -544,7 +544,8 @@ pub(crate) trait Engine: Send + Sync + fmt::Debug {
     fn snapshots_since(&self, dataset: &DatasetName, base: &str) -> Result<Vec<String>, Fault>;
     /// The full names of a dataset's snapshots and bookmarks; none where it isn't there.
     fn snapshots_and_bookmarks(&self, dataset: &DatasetName) -> Result<Vec<String>, Fault>;
-    /// The full name of this snapshot, with this last part of it, in any dataset beside `target`.
+    /// The full name of this snapshot, with this last part of it, on `target` or any dataset beside it. An error
+    /// where it isn't found, and one on what is named after the target can't be read.
     fn find_snapshot(
         &self,
         target: &DatasetName,

@@ -436,7 +436,7 @@ impl Engine for Kernel {
     ) -> Result<Option<String>, Fault> {
         let Some(parent) = target.parent() else { return Ok(None) };
         if let Some(plain) = self.plain(target.as_str())? {
-            return plain.find_snapshot(parent.as_str(), leaf, id);
+            return plain.find_snapshot(&format!("{target}@{leaf}"), id);
         }
         let mut args = NvList::new()?;
         args.add_str("parent", parent.as_str())?;

@@ -22,11 +22,9 @@ if facts.type == "filesystem" then
 end
 origin = zfs.get_prop(name, "origin")
 if origin then
-    facts.origin_guid = zfs.get_prop(origin, "guid")
-    facts.origin_createtxg = zfs.get_prop(origin, "createtxg")
-    if not facts.origin_guid then
-        error("EIO: " .. origin, 0)
-    end
+    -- One that can't be read is none that is meant; what asks for the dataset alone goes on.
+    facts.origin_guid = zfs.get_prop(origin, "guid") or 0
+    facts.origin_createtxg = zfs.get_prop(origin, "createtxg") or 0
 end
 facts.children = 0
 -- A longer name leaves no room for that of a child (see walk.lua).

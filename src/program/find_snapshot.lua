@@ -1,7 +1,7 @@
 -- Finds a snapshot among those with a name below a dataset's children: renames and promotes of others may have moved
 -- it. A receive can give its snapshot the same guid, but makes it in a later txg.
 -- Arguments: parent, stem (that of a target's name), leaf, guid and createtxg. Returns its full name, or "gone". An error
--- where one can't be read that may be the one: what is not named after the target is anybody's, who could forge it.
+-- where one can't be read that may be the one, on what is named after the target. That of anybody else stops nobody.
 args = ...
 if not zfs.get_prop(args["parent"], "type") then
     error("EIO: " .. args["parent"], 0)

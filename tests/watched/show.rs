@@ -143,7 +143,7 @@ fn transactions(commits: u64, reads: u64, strategies: &[Strategy]) -> Result<Out
     let (begun, mut told) = (Instant::now(), Instant::now());
     let capabilities = zfs.capabilities()?;
     println!("{capabilities}\n");
-    let spares_gaps = capabilities.swaps_without_a_gap == Some(true);
+    let spares_gaps = capabilities.swaps_without_a_gap != Some(false);
     let mut outcome = Outcome { spares_gaps, ..Outcome::default() };
     let (mut generation, mut kept, mut swept) = (0, 0, 0);
     let mut times: Vec<(Strategy, Duration)> = Vec::new();

@@ -1,5 +1,5 @@
 //! `cargo xtask lines`: on each line the tests of what kernel and module do, commits under readers and power cuts;
-//! and the table in README that says what came of them. A row is written when all of a line has been run.
+//! and the table in README that says what came of them. A row is written when all of a line has been run, or can't be.
 
 use std::path::Path;
 use std::process::{Command, ExitCode};
@@ -24,9 +24,10 @@ const HEAD: &str = "\
 /// Runs all of it on each of `lines`, one after the other.
 pub(crate) fn run(cache: &Cache, lines: &[&Line]) -> Result<ExitCode> {
     let readme = sysroot::checkout().join("README.md");
+    let commit = commit()?;
     let mut code = ExitCode::SUCCESS;
     for line in lines {
-        let row = match measured(cache, line) {
+        let row = match measured(cache, line, &commit) {
             Ok((row, fine)) => {
                 if !fine {
                     code = ExitCode::FAILURE;
@@ -39,7 +40,7 @@ pub(crate) fn run(cache: &Cache, lines: &[&Line]) -> Result<ExitCode> {
                 code = ExitCode::FAILURE;
                 let reason = format!("{error:#}").replace('|', "/");
                 let reason = reason.lines().next().unwrap_or_default();
-                format!("| `{}` | missing: {reason} | | | | | | {} |\n", line.zfs, commit()?)
+                format!("| `{}` | missing: {reason} | | | | | | {commit} |\n", line.zfs)
             }
         };
         write(&readme, line, &row)?;
@@ -49,7 +50,7 @@ pub(crate) fn run(cache: &Cache, lines: &[&Line]) -> Result<ExitCode> {
 }
 
 /// The line's row, and whether all is as it should be.
-fn measured(cache: &Cache, line: &Line) -> Result<(String, bool)> {
+fn measured(cache: &Cache, line: &Line, commit: &str) -> Result<(String, bool)> {
     let tests = test::of_line(cache, line)?;
     let shown = |strategy| {
         let show = Show { commits: COMMITS, reads: 0, strategy };
@@ -57,9 +58,9 @@ fn measured(cache: &Cache, line: &Line) -> Result<(String, bool)> {
     };
     let (promote, in_place) = (shown("promote")?, shown("in-place")?);
     let cuts = crash::cut(cache, line, CUTS, None)?;
-    let fine = tests.failed == 0 && promote.fine && in_place.fine && cuts.fine;
+    let fine = tests.failed == 0 && tests.passed > 0 && promote.fine && in_place.fine && cuts.fine;
     let row = format!(
-        "| `{}` | {}, {} | {}, {} | {} | {} | {} | {} | {} |\n",
+        "| `{}` | {}, {} | {}, {} | {} | {} | {} | {} | {commit} |\n",
         line.zfs,
         tests.zfs,
         tests.kernel,
@@ -68,8 +69,7 @@ fn measured(cache: &Cache, line: &Line) -> Result<(String, bool)> {
         unable(&promote.said),
         closing(&promote.said)?,
         closing(&in_place.said)?,
-        cuts.said,
-        commit()?
+        cuts.said
     );
     Ok((row, fine))
 }
@@ -90,10 +90,16 @@ fn closing(said: &str) -> Result<&str> {
     last.context("the demonstration has no closing line")
 }
 
+/// The commit that is measured.
 fn commit() -> Result<String> {
-    let mut git = Command::new("git");
-    git.arg("-C").arg(sysroot::checkout()).args(["rev-parse", "--short=7", "HEAD"]);
-    Ok(process::output(&mut git)?.trim().to_owned())
+    let git = |arguments: &[&str]| {
+        let mut git = Command::new("git");
+        process::output(git.arg("-C").arg(sysroot::checkout()).args(arguments))
+    };
+    let commit = git(&["rev-parse", "--short=7", "HEAD"])?.trim().to_owned();
+    // But for the table itself.
+    let changed = git(&["status", "--porcelain", "--", ".", ":!README.md"])?;
+    Ok(if changed.is_empty() { commit } else { format!("{commit}, changed") })
 }
 
 /// Puts a row into the table, in place of the line's earlier one.

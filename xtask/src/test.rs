@@ -82,7 +82,9 @@ pub(crate) fn of_line(cache: &Cache, line: &Line) -> Result<Tally> {
     let machine = Machine::prepare(cache, line)?;
     let (zfs, kernel) = (machine.root.zfs.clone(), machine.root.kernel.clone());
     let suites = suite::collect(&machine.root, None)?;
-    let verdicts = on_other(cache, line, Ok(machine), &suites)?;
+    let mut verdicts = on_other(cache, line, Ok(machine), &suites)?;
+    let lost = suites.lost_on_other_lines().into_iter();
+    verdicts.extend(lost.map(|core| failure(&format!("{core} (names no test)"))));
     let tally = Tally {
         zfs,
         kernel,

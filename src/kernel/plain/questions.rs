@@ -236,33 +236,44 @@ impl Plain {
         Ok(newer)
     }
 
+    /// By what name a snapshot is there that was `name`, or may have been: on any dataset beside.
     pub(in crate::kernel) fn find_snapshot(
         self,
-        parent: &str,
-        leaf: &str,
+        name: &str,
         id: SnapshotId,
     ) -> Result<Option<String>, Fault> {
-        self.search(parent, leaf, |_, found| found == id)
+        self.search(name, |found, _| found == id)
     }
 
-    /// The first snapshot with this last part of its name, in any child of `parent`, that is meant.
+    /// The first snapshot that is meant, of those with the last part of `name` on datasets beside. What can't be read
+    /// stops the search where it is named after the same target; what is anybody else's stops nobody.
     fn search(
         self,
-        parent: &str,
-        leaf: &str,
-        is_meant: impl Fn(&str, SnapshotId) -> bool,
+        name: &str,
+        is_meant: impl Fn(SnapshotId, bool) -> bool,
     ) -> Result<Option<String>, Fault> {
+        let Some((parent, leaf)) = above_and_leaf(name) else { return Ok(None) };
+        let stem = |name: &str| {
+            let holder = name.split('@').next()?.parse::<DatasetName>().ok()?;
+            Some(holder.stem().to_owned())
+        };
+        let own = stem(name);
+        let is_own = |name: &str| stem(name) == own;
         let ask = |children: &[String]| {
+            let mut unread = None;
             for name in children.iter().filter_map(|child| snapshot_name(child, leaf)) {
-                if self.snapshot_id(&name)?.is_some_and(|id| is_meant(&name, id)) {
-                    return Ok(Some(name));
+                match self.snapshot_id(&name) {
+                    Ok(Some(id)) if is_meant(id, is_own(&name)) => return Ok(Some(name)),
+                    Ok(_) => {}
+                    Err(fault) => unread = unread.or(is_own(&name).then_some(fault)),
                 }
             }
-            Ok(None)
+            unread.map_or(Ok(None), Err)
         };
         let (found, unread) = self.at_rest(parent, ask)?;
         // What libzfs doesn't open is the clone of nothing that is looked for.
-        match unread.into_iter().find(|(_, fault)| *fault != not_opened()) {
+        let mut unread = unread.into_iter();
+        match unread.find(|(name, fault)| is_own(name) && *fault != not_opened()) {
             Some((_, fault)) if found.is_none() => Err(fault),
             _ => Ok(found),
         }
@@ -353,10 +364,7 @@ impl Plain {
         if self.snapshot_id(name)? == Some(id) {
             return Ok(Some(name.to_owned()));
         }
-        match above_and_leaf(name) {
-            Some((parent, leaf)) => self.find_snapshot(parent, leaf, id),
-            None => Ok(None),
-        }
+        self.find_snapshot(name, id)
     }
 
     /// The same for one that is known by its guid alone: it is looked for only where commits move it, as copies of it
@@ -365,13 +373,7 @@ impl Plain {
         if self.is(name, guid)? {
             return Ok(Some(name.to_owned()));
         }
-        let Some((parent, leaf)) = above_and_leaf(name) else { return Ok(None) };
-        let stem = |snapshot: &str| {
-            let holder = snapshot.split('@').next()?.parse::<DatasetName>().ok()?;
-            Some(holder.stem().to_owned())
-        };
-        let Some(own) = stem(name) else { return Ok(None) };
-        self.search(parent, leaf, |found, id| id.guid == guid && stem(found).as_ref() == Some(&own))
+        self.search(name, |found, is_own| is_own && found.guid == guid)
     }
 
     pub(super) fn is_receiving(self, dataset: &str) -> bool {

@@ -293,6 +293,10 @@ fn a_damaged_snapshot_is_told_and_hides_no_other() {
         let leaf = |snapshot: &str| snapshot.split_once('@').unwrap().1.to_owned();
         let found = kernel.find_snapshot(&name, &leaf(&sound[0]), sought).unwrap();
         assert_eq!(found.as_ref(), Some(&sound[0]));
+        // That of somebody else stops nobody.
+        let other: DatasetName = beside.parse().unwrap();
+        let found = kernel.find_snapshot(&other, &leaf(&damaged), sought);
+        assert_eq!(found, Ok(None));
         // It may be the one that is looked for.
         let found = kernel.find_snapshot(&name, &leaf(&damaged), sought);
         assert_eq!(found.unwrap_err().errno, Errno::IO);
