@@ -203,7 +203,9 @@ impl Zfs {
             let Seen { cases: found, unread, moved } = self.cases_below(scope)?;
             let before = (tried.len(), gone.clone());
             // What was not there for a moment may be there again.
-            gone.retain(|key| found.iter().all(|case| case.key() != *key));
+            for case in &found {
+                gone.remove(&case.key());
+            }
             gone.extend(moved);
             for case in &found {
                 let condition = case.condition();

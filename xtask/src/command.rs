@@ -49,6 +49,19 @@ pub(crate) fn run(
     Ok(ExitCode::from(status))
 }
 
+/// What a run has said, and whether all was as it should be.
+#[derive(Debug)]
+pub(crate) struct Outcome {
+    pub(crate) said: String,
+    pub(crate) fine: bool,
+}
+
+impl Outcome {
+    pub(crate) fn code(&self) -> ExitCode {
+        if self.fine { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+    }
+}
+
 /// Writes the guest's output to this process's own.
 pub(crate) fn pass_on(stream: Stream, bytes: &[u8]) -> Result<()> {
     match stream {

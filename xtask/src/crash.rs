@@ -26,7 +26,6 @@ mod random;
 use std::cell::Cell;
 use std::fs::File;
 use std::path::{Path, PathBuf};
-use std::process::ExitCode;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
@@ -34,6 +33,7 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use anyhow::{Context, Result, bail};
 
 use crate::cache::Cache;
+use crate::command::Outcome;
 use crate::lines::Line;
 use crate::payload::{Payload, quote};
 use crate::progress::Step;
@@ -67,21 +67,8 @@ const KEPT: usize = 3;
 /// The last lines of a load that are shown with a problem.
 const SHOWN: usize = 30;
 
-/// What came of a campaign, and whether all was as it should be.
-#[derive(Debug)]
-pub(crate) struct Outcome {
-    pub(crate) said: String,
-    pub(crate) fine: bool,
-}
-
 /// Cuts the power `cuts` times.
-pub(crate) fn run(cache: &Cache, line: &Line, cuts: u64, seed: Option<u64>) -> Result<ExitCode> {
-    let fine = cut(cache, line, cuts, seed)?.fine;
-    Ok(if fine { ExitCode::SUCCESS } else { ExitCode::FAILURE })
-}
-
-/// The same, for who goes on with what came of it.
-pub(crate) fn cut(cache: &Cache, line: &Line, cuts: u64, seed: Option<u64>) -> Result<Outcome> {
+pub(crate) fn run(cache: &Cache, line: &Line, cuts: u64, seed: Option<u64>) -> Result<Outcome> {
     let machine = Machine::prepare(cache, line)?;
     let step = Step::begin_quiet("building the load");
     let mut build = sysroot::guest_cargo(&machine.root, "build", sysroot::GUEST);

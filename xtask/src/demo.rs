@@ -2,19 +2,17 @@
 //! virtual machine.
 
 use std::path::Path;
-use std::process::ExitCode;
 use std::time::Duration;
 
 use anyhow::{Context, Result};
 
 use crate::cache::Cache;
-use crate::command::{SILENCE, pass_on};
+use crate::command::{Outcome, SILENCE, pass_on};
 use crate::lines::Line;
 use crate::payload::{Payload, quote};
 use crate::progress::Step;
 use crate::sysroot;
-use crate::vm::Stream;
-use crate::vm::{Job, Machine};
+use crate::vm::{Job, Machine, Stream};
 
 const SCRIPT: &str = include_str!("demo.sh");
 const EXAMPLES: [&str; 2] = ["publish", "watched"];
@@ -31,30 +29,13 @@ pub(crate) struct Show<'a> {
     pub(crate) strategy: &'a str,
 }
 
-/// What the demonstration has said, and whether all was as it should be.
-#[derive(Debug)]
-pub(crate) struct Shown {
-    pub(crate) said: String,
-    pub(crate) fine: bool,
-}
-
 /// Runs the demonstration on a copy of `dir`, or of this project's sources.
 pub(crate) fn run(
     cache: &Cache,
     line: &Line,
     show: &Show<'_>,
     dir: Option<&Path>,
-) -> Result<ExitCode> {
-    Ok(if self::show(cache, line, show, dir)?.fine { ExitCode::SUCCESS } else { ExitCode::FAILURE })
-}
-
-/// The same, for who goes on with what was said.
-pub(crate) fn show(
-    cache: &Cache,
-    line: &Line,
-    show: &Show<'_>,
-    dir: Option<&Path>,
-) -> Result<Shown> {
+) -> Result<Outcome> {
     let (commits, reads) = (show.commits.to_string(), show.reads.to_string());
     let watched = quote(["watched", &commits, &reads, show.strategy]);
     let payload = Payload::new(
@@ -89,5 +70,5 @@ pub(crate) fn show(
     })?;
     // As a terminal has them, lines of the guest may end with a carriage return.
     let said = String::from_utf8_lossy(&said).replace('\r', "");
-    Ok(Shown { said, fine: status == 0 })
+    Ok(Outcome { said, fine: status == 0 })
 }

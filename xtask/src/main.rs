@@ -147,9 +147,11 @@ fn run(command: Command) -> Result<ExitCode> {
         }
         Command::Demo { zfs, commits, reads, strategy, dir } => {
             let show = demo::Show { commits, reads, strategy: &strategy };
-            demo::run(&cache, lines::find(&zfs)?, &show, dir.as_deref())
+            Ok(demo::run(&cache, lines::find(&zfs)?, &show, dir.as_deref())?.code())
         }
-        Command::Crash { zfs, cuts, seed } => crash::run(&cache, lines::find(&zfs)?, cuts, seed),
+        Command::Crash { zfs, cuts, seed } => {
+            Ok(crash::run(&cache, lines::find(&zfs)?, cuts, seed)?.code())
+        }
         Command::Bench { zfs, name } => bench::run(&cache, lines::find(&zfs)?, name.as_deref()),
     }
 }

@@ -54,10 +54,10 @@ fn measured(cache: &Cache, line: &Line, commit: &str) -> Result<(String, bool)> 
     let tests = test::of_line(cache, line)?;
     let shown = |strategy| {
         let show = Show { commits: COMMITS, reads: 0, strategy };
-        demo::show(cache, line, &show, None)
+        demo::run(cache, line, &show, None)
     };
     let (promote, in_place) = (shown("promote")?, shown("in-place")?);
-    let cuts = crash::cut(cache, line, CUTS, None)?;
+    let cuts = crash::run(cache, line, CUTS, None)?;
     let fine = tests.failed == 0 && tests.passed > 0 && promote.fine && in_place.fine && cuts.fine;
     let row = format!(
         "| `{}` | {}, {} | {}, {} | {} | {} | {} | {} | {commit} |\n",

@@ -55,8 +55,7 @@ pub(crate) fn run(cache: &Cache, lines: &[&Line], filter: Option<&str>) -> Resul
         if filter.is_none() {
             verdicts.extend(lost(&suites));
             if !others.is_empty() {
-                let lost = suites.lost_on_other_lines().into_iter();
-                verdicts.extend(lost.map(|core| failure(&format!("{core} (names no test)"))));
+                verdicts.extend(lost_elsewhere(&suites));
             }
         }
         let prepared = prepared.join().map_err(|_| anyhow!("preparing the other lines"))?;
@@ -83,8 +82,7 @@ pub(crate) fn of_line(cache: &Cache, line: &Line) -> Result<Tally> {
     let (zfs, kernel) = (machine.root.zfs.clone(), machine.root.kernel.clone());
     let suites = suite::collect(&machine.root, None)?;
     let mut verdicts = on_other(cache, line, Ok(machine), &suites)?;
-    let lost = suites.lost_on_other_lines().into_iter();
-    verdicts.extend(lost.map(|core| failure(&format!("{core} (names no test)"))));
+    verdicts.extend(lost_elsewhere(&suites));
     let tally = Tally {
         zfs,
         kernel,
@@ -127,6 +125,12 @@ fn lost(suites: &Suites) -> Vec<Verdict> {
         lost.push(failure("vm    no test ran in the virtual machine"));
     }
     lost
+}
+
+/// The same for what runs on other lines than the first.
+fn lost_elsewhere(suites: &Suites) -> impl Iterator<Item = Verdict> {
+    let lost = suites.lost_on_other_lines().into_iter();
+    lost.map(|core| failure(&format!("{core} (names no test)")))
 }
 
 /// Prints what failed and the closing line.

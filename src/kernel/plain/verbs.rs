@@ -426,7 +426,6 @@ impl Plain {
         }
         let mut left = None;
         let base_at = self.whereabouts(base.0, base.1)?;
-        let base_guid = base.1.guid;
         let workspace = workspace.map(|workspace| (workspace.name.as_str(), workspace.guid));
         let workspace = match workspace {
             Some((name, guid)) if self.is(name, guid)? => Some((name, guid)),
@@ -434,7 +433,7 @@ impl Plain {
         };
         // After a promote it would hold the target's snapshots.
         if let Some((name, guid)) = workspace {
-            if !self.has_origin(name, Some(base_guid))? {
+            if !self.has_origin(name, Some(base.1.guid))? {
                 return Err(not_the_one(name, guid));
             }
         }
