@@ -41,13 +41,18 @@ pub(crate) struct SnapshotId {
     pub(crate) createtxg: u64,
 }
 
+impl SnapshotId {
+    /// That of an origin that can't be read, as it is damaged: no snapshot has it.
+    pub(crate) const UNREADABLE: Self = Self { guid: Guid(0), createtxg: 0 };
+}
+
 /// What ZFS knows of a filesystem, volume or snapshot.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Facts {
     pub(crate) guid: Guid,
     pub(crate) createtxg: u64,
     pub(crate) volume: bool,
-    /// The snapshot that it is a clone of.
+    /// The snapshot that it is a clone of, or [`SnapshotId::UNREADABLE`].
     pub(crate) origin: Option<SnapshotId>,
     pub(crate) children: u64,
     /// The mount point that applies to it, inherited or not: an absolute path, `none` or `legacy`; empty

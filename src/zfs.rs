@@ -8,7 +8,9 @@ use std::thread::sleep;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use crate::capabilities::{Capabilities, check_releases};
-use crate::engine::{Engine, Facts, Fault, Lack, MARK, PropertyValue, Scope, Settings, Unfit};
+use crate::engine::{
+    Engine, Facts, Fault, Lack, MARK, PropertyValue, Scope, Settings, SnapshotId, Unfit,
+};
 use crate::errno::Errno;
 use crate::error::{BeginError, OpenError, RecoverError, ResumeError, StepError};
 use crate::kernel::Kernel;
@@ -633,6 +635,10 @@ impl TransactionBuilder<'_> {
         let target = self.target.clone();
         if target.parent().is_none() {
             return Err(BeginError::PoolRoot { target });
+        }
+        if facts.origin == Some(SnapshotId::UNREADABLE) {
+            let detail = Some("the snapshot that it is a clone of can't be read".to_owned());
+            return Err(look_failed(target.as_str(), Fault { errno: Errno::IO, detail }));
         }
         let in_place = self.strategy == Strategy::InPlace;
         if facts.volume && in_place && self.fence {

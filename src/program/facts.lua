@@ -22,7 +22,7 @@ if facts.type == "filesystem" then
 end
 origin = zfs.get_prop(name, "origin")
 if origin then
-    -- One that can't be read is none that is meant; what asks for the dataset alone goes on.
+    -- Zero: one that can't be read. What asks for the dataset alone goes on.
     facts.origin_guid = zfs.get_prop(origin, "guid") or 0
     facts.origin_createtxg = zfs.get_prop(origin, "createtxg") or 0
 end

@@ -4,6 +4,7 @@ use std::fs;
 use std::io::Write;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
 
 use zfs_txn::{DatasetName, Keeps, OnConflict, Strategy};
 
@@ -59,7 +60,7 @@ fn every_line_is_kept(strategy: Strategy) {
                 if file.write_all(line.as_bytes()).is_ok() && file.sync_all().is_ok() {
                     written.push(number.to_string());
                 }
-                std::thread::sleep(std::time::Duration::from_millis(5));
+                std::thread::sleep(Duration::from_millis(5));
             }
             written
         })
@@ -159,7 +160,7 @@ fn nothing_leaks_in_the_process() {
     let mounts =
         || mount_lines().iter().filter(|line| line.join(" ").contains(scene.pool.name())).count();
     let mounted = mounts();
-    std::thread::sleep(std::time::Duration::from_secs(1));
+    std::thread::sleep(Duration::from_secs(1));
     let before = possessions();
     rounds(rollbacks, false);
     rounds(commits, true);
@@ -170,7 +171,7 @@ fn nothing_leaks_in_the_process() {
     // A scope waits for its threads' work; they themselves may take a moment more to end.
     let after = (0..100)
         .map(|_| {
-            std::thread::sleep(std::time::Duration::from_millis(20));
+            std::thread::sleep(Duration::from_millis(20));
             possessions()
         })
         .find(nothing_more)
@@ -222,5 +223,83 @@ fn signals_at_every_moment_do_no_harm() {
     drop(interruptions);
     figures(&format!("{commits} commits with a signal each millisecond: {before:?} -> {after:?}"));
     assert_eq!((after.0, after.1), (before.0, before.1));
+    scene.end();
+}
+
+/// Tells others to end when it is dropped, also by a panic.
+struct Ended<'a>(&'a AtomicBool);
+
+impl Drop for Ended<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+}
+
+/// One target is changed in place over and over, while somebody reads it, and now and then unmounts it and mounts it again:
+/// both have the kernel evict inodes, for which an unmount waits (openzfs#15422).
+#[test]
+fn a_target_is_swapped_again_and_again_beside_unmounts() {
+    const FILES: usize = 100;
+    let commits = amount("ZFS_TXN_SWAPS", 20);
+    let scene = Scene::new();
+    let target = scene.dataset("t", &[]);
+    let path = scene.mounted_at(&target).unwrap();
+    for file in 0..FILES {
+        fs::write(path.join(file.to_string()), "generation 0").unwrap();
+    }
+    let done = AtomicBool::new(false);
+    let going = || !done.load(Ordering::Relaxed);
+    let ended = Ended(&done);
+    let (longest, unmounts) = std::thread::scope(|scope| {
+        scope.spawn(|| {
+            for file in (0..FILES).cycle().take_while(|_| going()) {
+                // Without a mount there is no file, and a file that is replaced gives EIO.
+                let _ = fs::read(path.join(file.to_string()));
+                std::thread::sleep(Duration::from_millis(1));
+            }
+        });
+        let unmounting = scope.spawn(|| {
+            let mut unmounts = 0;
+            while going() {
+                std::thread::sleep(Duration::from_millis(300));
+                let mut umount = std::process::Command::new("umount");
+                // Refused while a file is being read.
+                if umount.arg(&path).output().unwrap().status.success() {
+                    unmounts += 1;
+                    // While a change is received into what is not mounted, nobody can mount it.
+                    let mount = || {
+                        let mut mount = std::process::Command::new("zfs");
+                        mount.args(["mount", target.as_str()]).output().unwrap().status.success()
+                    };
+                    let mounted = (0..600).any(|_| {
+                        std::thread::sleep(Duration::from_millis(100));
+                        mount()
+                    });
+                    assert!(mounted, "it can't be mounted any more");
+                }
+            }
+            unmounts
+        });
+        let mut longest = Duration::ZERO;
+        for number in 1..=commits {
+            let strategy = Strategy::InPlace;
+            let transaction = scene.zfs.transaction(&target).strategy(strategy).begin().unwrap();
+            let content = format!("generation {number}");
+            write(transaction.path().join("file"), &content).unwrap();
+            // One that is replaced, whose inode goes.
+            let replaced = transaction.path().join((number % FILES).to_string());
+            fs::remove_file(&replaced).unwrap();
+            fs::write(&replaced, &content).unwrap();
+            let started = Instant::now();
+            let receipt = transaction.commit().unwrap();
+            longest = longest.max(started.elapsed());
+            assert!(receipt.leftovers.is_empty(), "{receipt:?}");
+        }
+        drop(ended);
+        (longest, unmounting.join().unwrap())
+    });
+    figures(&format!("{commits} swaps of one target, {unmounts} unmounts; longest {longest:?}"));
+    assert!(unmounts > 0, "nobody unmounted it");
+    assert_eq!(scene.read(&target), format!("generation {commits}"));
     scene.end();
 }

@@ -287,3 +287,22 @@ fn tools_leave_workspaces_alone_and_heed_the_target_as_before() {
     }
     scene.end();
 }
+
+/// A promote moves bookmarks, and OpenZFS counts each once more (`dsl_dataset_promote_sync`); a commit in place moves none.
+#[test]
+fn what_bookmarks_count_is_given_back_after_a_commit_in_place_alone() {
+    for (strategy, feature) in [(Strategy::InPlace, "enabled"), (Strategy::Promote, "active")] {
+        let scene = Scene::new();
+        let target = scene.dataset("t", &[]);
+        let (snapshot, bookmark) = (format!("{target}@s"), format!("{target}#b"));
+        scene.pool.zfs(&["snapshot", &snapshot]);
+        scene.pool.zfs(&["bookmark", &snapshot, &bookmark]);
+        let transaction = begin(&scene, &target, strategy);
+        fs::write(transaction.path().join("new"), "generation 1").unwrap();
+        transaction.commit().unwrap();
+        scene.pool.zfs(&["destroy", &bookmark]);
+        scene.pool.sync();
+        assert_eq!(features(scene.pool.name())["feature@bookmark_v2"], feature, "{strategy:?}");
+        scene.end();
+    }
+}

@@ -102,7 +102,11 @@ impl Cache {
                 let in_use = File::open(entry.path())
                     .is_ok_and(|dir| flock(dir, FlockOperation::NonBlockingLockExclusive).is_err());
                 if !in_use {
-                    remove_tree(&entry.path())?;
+                    // Another thread's may be removed by itself at this moment.
+                    remove_tree(&entry.path()).or_else(|error| match entry.path().exists() {
+                        true => Err(error),
+                        false => Ok(()),
+                    })?;
                 }
             }
         }

@@ -90,6 +90,16 @@ pub(crate) fn has_kvm() -> bool {
     flag && std::fs::File::options().read(true).write(true).open("/dev/kvm").is_ok()
 }
 
+/// How many virtual machines with tests run at the same time: tests wait for the pool more than they compute. Each has
+/// 4 GiB, and QEMU wants some for itself.
+pub(crate) fn guests() -> usize {
+    let memory = std::fs::read_to_string("/proc/meminfo").unwrap_or_default();
+    let kib = memory.lines().find_map(|line| {
+        line.strip_prefix("MemAvailable:")?.trim().strip_suffix(" kB")?.parse::<u64>().ok()
+    });
+    if kib.is_some_and(|kib| kib >= 12 << 20) { 2 } else { 1 }
+}
+
 fn missing(bindings: bool) -> Vec<&'static str> {
     let for_bindings = bindings.then_some(&NEEDED_FOR_BINDINGS);
     NEEDED

@@ -7,6 +7,7 @@ mod command;
 mod console;
 mod crash;
 mod demo;
+mod guest;
 mod host;
 mod image;
 mod libtest;

@@ -69,6 +69,22 @@ pub(crate) struct Suites {
 }
 
 impl Suites {
+    /// What runs in virtual machines, in parts that take about as long, for as many machines.
+    pub(crate) fn parts(&self, count: usize) -> Vec<Self> {
+        let part = |number: usize| {
+            let some = |suite: &Suite| {
+                let names = suite.names.iter().skip(number).step_by(count).cloned().collect();
+                Suite { names, ..suite.clone() }
+            };
+            Self {
+                vm: self.vm.iter().map(some).filter(|suite| !suite.names.is_empty()).collect(),
+                programs: self.programs.clone(),
+                ..Self::default()
+            }
+        };
+        (0..count).map(part).collect()
+    }
+
     /// Which of what runs on other lines is nowhere, so that nobody would miss it.
     pub(crate) fn lost_on_other_lines(&self) -> Vec<&'static str> {
         let is_there = |core: &str| {
@@ -172,6 +188,28 @@ mod tests {
         let lost = all.lost_on_other_lines();
         assert!(lost.contains(&"mounts::") && !lost.contains(&"volumes::"));
         assert_eq!(lost.len(), CORE.len() - 2);
+    }
+
+    #[test]
+    fn each_test_is_in_one_part() {
+        let suite = |names: &[&str]| Suite {
+            program: PathBuf::new(),
+            target: "zfs".to_owned(),
+            for_guest: true,
+            names: names.iter().map(|name| (*name).to_owned()).collect(),
+        };
+        let all = Suites {
+            host: vec![suite(&["host"])],
+            vm: vec![suite(&["a", "b", "c"]), suite(&["d"])],
+            ..Suites::default()
+        };
+        let names = |part: &Suites| -> Vec<_> {
+            part.vm.iter().flat_map(|suite| suite.names.clone()).collect()
+        };
+        let parts: Vec<_> = all.parts(2).iter().map(names).collect();
+        assert_eq!(parts, [vec!["a", "c", "d"], vec!["b"]]);
+        assert!(all.parts(2).iter().all(|part| part.host.is_empty()));
+        assert_eq!(all.parts(1).iter().map(names).collect::<Vec<_>>(), [["a", "b", "c", "d"]]);
     }
 
     #[test]

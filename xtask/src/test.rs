@@ -3,67 +3,93 @@
 use std::io::Read;
 use std::process::{Command, ExitCode, Stdio};
 use std::sync::mpsc::{self, RecvTimeoutError};
+use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, anyhow, bail};
 
 use crate::cache::Cache;
-use crate::command::{SILENCE, pass_on};
 use crate::libtest::{self, Lines, THREADS, Verdict, Watch};
 use crate::lines::Line;
-use crate::payload::{Payload, quote};
 use crate::progress::Step;
 use crate::suite::{self, Suite, Suites};
 use crate::sysroot::GUEST;
 use crate::tree::Root;
-use crate::vm::{Job, Machine, Stream};
-use crate::{process, sysroot};
+use crate::vm::Machine;
+use crate::{guest, host, process, sysroot};
 
 /// The longest that one program's tests may take on the host.
 const HOST_LIMIT: Duration = Duration::from_secs(15 * 60);
-/// The longest that all tests in the virtual machine may take.
-const VM_LIMIT: Duration = Duration::from_secs(2 * 60 * 60);
-/// Shell for the guest: says now and then that it is still there, which a long test doesn't.
-const ALIVE: &str = r#"{
-    trap 'kill $!' TERM
-    while :; do
-        sleep 60 & wait $!
-        echo "    still testing ($SECONDS s)" >&2
-    done
-} &
-alive=$!
-"#;
-/// The start of a line by which the guest's script tells which program runs.
-const MARK: &str = "@@xtask";
+
+/// What one virtual machine is to do.
+#[derive(Debug)]
+enum Work {
+    /// A part of the first line's tests.
+    First(Suites),
+    /// What runs on another line.
+    Other(&'static Line, Result<Machine>),
+}
 
 /// Runs the tests that `filter` keeps, on the first line all, on the others a part, and ends with the closing line.
 /// The programs are built once, for all lines.
-pub(crate) fn run(cache: &Cache, lines: &[&Line], filter: Option<&str>) -> Result<ExitCode> {
+pub(crate) fn run(
+    cache: &Cache,
+    lines: &[&'static Line],
+    filter: Option<&str>,
+) -> Result<ExitCode> {
     let Some((first, others)) = lines.split_first() else { bail!("no line to test on") };
     let machine = Machine::prepare(cache, first)?;
     let suites = suite::collect(&machine.root, filter)?;
     let mut verdicts = Vec::new();
+    let guests = host::guests();
+    let (sender, work) = mpsc::channel();
+    // A few tests aren't worth a second boot.
+    for part in suites.parts(if filter.is_some() { 1 } else { guests }) {
+        sender.send(Work::First(part))?;
+    }
+    let work = Mutex::new(work);
+    let in_guests = || {
+        let mut verdicts = Vec::new();
+        loop {
+            let next = work.lock().unwrap_or_else(PoisonError::into_inner).recv();
+            let (line, run) = match next {
+                Ok(Work::First(part)) => (*first, guest::run(cache, first, &machine, &part)),
+                Ok(Work::Other(line, machine)) => (line, on_other(cache, line, machine, &suites)),
+                Err(_) => return verdicts,
+            };
+            match run {
+                Ok(of_line) => verdicts.extend(of_line),
+                // What has been tested elsewhere is told all the same.
+                Err(error) => {
+                    eprintln!("error: {error:#}");
+                    verdicts.push(failure(&format!("{}   its tests could not be run", line.zfs)));
+                }
+            }
+        }
+    };
     std::thread::scope(|scope| {
-        // The first boot of a line may take long to build, which goes on beside the tests.
-        let prepared = scope
-            .spawn(|| others.iter().map(|line| Machine::prepare(cache, line)).collect::<Vec<_>>());
+        // The tree of a line may take long to build, which goes on beside the tests.
+        scope.spawn(move || {
+            others
+                .iter()
+                .all(|line| sender.send(Work::Other(line, Machine::prepare(cache, line))).is_ok())
+        });
         for suite in &suites.host {
             verdicts.push(on_host(&machine.root, "host", suite)?);
         }
         verdicts.push(doctests(&machine.root, filter)?);
-        verdicts.extend(in_vm(cache, first, &machine, &suites)?);
-        if filter.is_none() {
-            verdicts.extend(lost(&suites));
-            if !others.is_empty() {
-                verdicts.extend(lost_elsewhere(&suites));
-            }
-        }
-        let prepared = prepared.join().map_err(|_| anyhow!("preparing the other lines"))?;
-        for (line, machine) in others.iter().zip(prepared) {
-            verdicts.extend(on_other(cache, line, machine, &suites)?);
+        let guests: Vec<_> = (0..guests).map(|_| scope.spawn(in_guests)).collect();
+        for guest in guests {
+            verdicts.extend(guest.join().map_err(|_| anyhow!("a thread of the tests"))?);
         }
         Ok::<_, anyhow::Error>(())
     })?;
+    if filter.is_none() {
+        verdicts.extend(lost(&suites));
+        if !others.is_empty() {
+            verdicts.extend(lost_elsewhere(&suites));
+        }
+    }
     Ok(close(verdicts))
 }
 
@@ -113,7 +139,7 @@ fn on_other(
     for suite in &part.host {
         verdicts.push(on_host(&machine.root, line.zfs, suite)?);
     }
-    verdicts.extend(in_vm(cache, line, &machine, &part)?);
+    verdicts.extend(guest::run(cache, line, &machine, &part)?);
     Ok(verdicts)
 }
 
@@ -153,12 +179,12 @@ fn close(mut verdicts: Vec<Verdict>) -> ExitCode {
     if failed.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }
 
-fn failure(text: &str) -> Verdict {
+pub(crate) fn failure(text: &str) -> Verdict {
     Verdict { failed: vec![text.to_owned()], ..Verdict::default() }
 }
 
 /// The arguments that run exactly the tests `names`.
-fn exactly(names: &[String]) -> Vec<String> {
+pub(crate) fn exactly(names: &[String]) -> Vec<String> {
     let mut arguments = vec![format!("--test-threads={THREADS}"), "--exact".to_owned()];
     arguments.extend_from_slice(names);
     arguments
@@ -238,122 +264,9 @@ fn watch(mut command: Command, mut watch: Watch) -> Result<Verdict> {
     Ok(watch.verdict(status.code()))
 }
 
-/// Runs all tests that need ZFS in one boot, one program after the other.
-fn in_vm(cache: &Cache, line: &Line, machine: &Machine, suites: &Suites) -> Result<Vec<Verdict>> {
-    if suites.vm.is_empty() {
-        return Ok(Vec::new());
-    }
-    let payload = Payload::new(cache, &script(suites))?;
-    for program in suites.vm.iter().map(|suite| &suite.program).chain(&suites.programs) {
-        payload.copy(program, &guest_path(program))?;
-    }
-    let mut watches: Vec<_> =
-        suites.vm.iter().map(|suite| (Watch::new(line.zfs, &suite.names), None)).collect();
-    let mut current = None;
-    let mut lines = Lines::default();
-    let job = Job { disks: &[], limit: Some(VM_LIMIT), silence: Some(SILENCE), interactive: false };
-    let outcome = machine.run(&payload, &job, &mut |stream, bytes| {
-        if stream == Stream::Err {
-            return pass_on(stream, bytes);
-        }
-        for line in lines.feed(bytes) {
-            if let Some(mark) = Mark::read(&line) {
-                current = mark.end.is_none().then_some(mark.suite);
-                if let Some((watch, status)) = watches.get_mut(mark.suite) {
-                    watch.start();
-                    *status = mark.end;
-                }
-            } else if let Some((watch, _)) = current.and_then(|index| watches.get_mut(index)) {
-                if let Some(shown) = watch.line(&line) {
-                    println!("{shown}");
-                }
-            } else {
-                println!("{line}");
-            }
-        }
-        Ok(())
-    });
-    if let Some((watch, _)) = current.and_then(|index| watches.get_mut(index)) {
-        watch.end(&lines);
-    }
-    let mut verdicts: Vec<_> =
-        watches.into_iter().map(|(watch, status)| watch.verdict(status)).collect();
-    match outcome {
-        Ok(0) => {}
-        Ok(status) => {
-            verdicts.push(failure(&format!("{}   the job (exit status {status})", line.zfs)));
-        }
-        Err(error) => {
-            eprintln!("error: {error:#}");
-            verdicts.push(failure(&format!("{}   the virtual machine itself", line.zfs)));
-        }
-    }
-    Ok(verdicts)
-}
-
-/// Where a program of the host is in the payload.
-fn guest_path(program: &std::path::Path) -> String {
-    format!("bin/{}", program.file_name().unwrap_or_default().to_string_lossy())
-}
-
-/// Shell for the guest: runs the programs in order, telling which and how it ended.
-fn script(suites: &Suites) -> String {
-    let mut script = "cd\n".to_owned();
-    // How much the tests are to do.
-    for (name, value) in std::env::vars().filter(|(name, _)| name.starts_with("ZFS_TXN_")) {
-        script += &format!("export {name}={}\n", quote([&*value]));
-    }
-    script += ALIVE;
-    for program in &suites.programs {
-        // Integration tests know the package's programs by the path that cargo gave them.
-        let (path, guest) = (program.to_string_lossy(), guest_path(program));
-        let dir = program.parent().map(|dir| dir.to_string_lossy()).unwrap_or_default();
-        script += &format!(
-            "mkdir -p {0} && ln -s /payload/{guest} {1}\n",
-            quote([&*dir]),
-            quote([&*path])
-        );
-    }
-    for (index, suite) in suites.vm.iter().enumerate() {
-        let program = format!("/payload/{}", guest_path(&suite.program));
-        let arguments = exactly(&suite.names);
-        let words = std::iter::once(&*program).chain(arguments.iter().map(String::as_str));
-        script += &format!("echo '{MARK} begin {index}'\n{}\n", quote(words));
-        script += &format!("printf '\\n{MARK} end {index} %d\\n' $?\n");
-    }
-    script + "kill $alive\nexit 0\n"
-}
-
-/// A line by which the guest's script tells which program runs.
-#[derive(Debug, PartialEq, Eq)]
-struct Mark {
-    suite: usize,
-    end: Option<i32>,
-}
-
-impl Mark {
-    fn read(line: &str) -> Option<Self> {
-        let mut words = line.strip_prefix(MARK)?.split_whitespace();
-        let kind = words.next()?;
-        let suite = words.next()?.parse().ok()?;
-        match kind {
-            "begin" => Some(Self { suite, end: None }),
-            "end" => Some(Self { suite, end: Some(words.next()?.parse().ok()?) }),
-            _ => None,
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn marks_are_read() {
-        assert_eq!(Mark::read("@@xtask begin 1"), Some(Mark { suite: 1, end: None }));
-        assert_eq!(Mark::read("@@xtask end 0 101"), Some(Mark { suite: 0, end: Some(101) }));
-        assert_eq!(Mark::read("test a ... ok"), None);
-    }
 
     #[test]
     fn lost_tests_are_failures() {

@@ -265,7 +265,11 @@ impl Plain {
                 match self.snapshot_id(&name) {
                     Ok(Some(id)) if is_meant(id, is_own(&name)) => return Ok(Some(name)),
                     Ok(_) => {}
-                    Err(fault) => unread = unread.or(is_own(&name).then_some(fault)),
+                    // Damaged, or of a forged type. That of anybody else stops nobody.
+                    Err(fault) if fault.errno == Errno::IO || fault == not_opened() => {
+                        unread = unread.or(is_own(&name).then_some(fault));
+                    }
+                    Err(fault) => return Err(fault),
                 }
             }
             unread.map_or(Ok(None), Err)
@@ -313,7 +317,11 @@ impl Plain {
         loop {
             let Some(props) = self.props(name)? else { return Ok(None) };
             let Some(origin) = origin_of(props.view()) else { return Ok(Some((props, None))) };
-            let id = self.snapshot_id(&origin)?;
+            let id = match self.snapshot_id(&origin) {
+                // What asks for the dataset alone goes on.
+                Err(Fault { errno: Errno::IO, .. }) => Some(SnapshotId::UNREADABLE),
+                id => id?,
+            };
             tries -= 1;
             if id.is_some() || tries == 0 {
                 return Ok(Some((props, id)));

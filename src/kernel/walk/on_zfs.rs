@@ -10,13 +10,14 @@ use std::thread;
 use std::time::Instant;
 
 use super::{LIMITS, Limits};
-use crate::engine::{Engine, Scope};
+use crate::engine::{Engine, Scope, SnapshotId};
 use crate::errno::Errno;
 use crate::error::RecoverError;
 use crate::ffi::lzc::{DatasetKind, Lzc, ProgramMode};
 use crate::ffi::nvlist::NvList;
 use crate::kernel::Kernel;
 use crate::name::DatasetName;
+use crate::receipt::Strategy;
 use crate::recovery::Condition;
 use crate::stream::sample;
 use crate::test_pool::{TestPool, figures};
@@ -275,7 +276,12 @@ fn a_damaged_snapshot_is_told_and_hides_no_other() {
         std::fs::write(pool.mountpoint().join("t/file"), snapshot).unwrap();
         pool.zfs(&["snapshot", "-o", record, snapshot]);
     }
-    std::fs::write(pool.mountpoint().join("t/file"), "another root than the snapshots'").unwrap();
+    let clone = pool.dataset("clone");
+    pool.zfs(&["clone", &damaged, &clone]);
+    for dataset in ["t", "clone"] {
+        let file = pool.mountpoint().join(dataset).join("file");
+        std::fs::write(file, "another root than the snapshots'").unwrap();
+    }
     damage(&pool, &damaged);
     let (programs, plain) = (Kernel::open().unwrap(), Kernel::open_plain().unwrap());
     let all: DatasetName = pool.name().parse().unwrap();
@@ -302,12 +308,23 @@ fn a_damaged_snapshot_is_told_and_hides_no_other() {
         assert_eq!(found.unwrap_err().errno, Errno::IO);
         let since = kernel.snapshots_since(&name, &sound[0]);
         assert_eq!(since.unwrap_err().errno, Errno::IO);
+        // What asks for a clone of it alone goes on; its content is not to be replaced by what no commit could check.
+        let facts = kernel.facts(&clone).unwrap().unwrap();
+        assert_eq!(facts.origin, Some(SnapshotId::UNREADABLE));
+        assert_eq!(kernel.is(&clone, facts.guid), Ok(true));
         let destroyed = kernel.destroy(&damaged, sought.guid);
         assert_eq!(destroyed.unwrap_err().errno, Errno::IO);
         let zfs = Zfs::on(Arc::new(kernel), None);
         let error = zfs.transaction(&name).begin().unwrap_err().to_string();
         assert!(error.contains(&damaged) && error.contains("Input/output error"), "{error}");
         figures(&format!("begin beside a damaged snapshot: {error}"));
+        for strategy in [Strategy::Promote, Strategy::InPlace] {
+            let of_clone = clone.parse().unwrap();
+            let begun = zfs.transaction(&of_clone).strategy(strategy).begin();
+            let error = begun.unwrap_err().to_string();
+            let why = "the snapshot that it is a clone of can't be read";
+            assert!(error.contains(&clone) && error.contains(why), "{error}");
+        }
         let pending = zfs.pending(&all);
         assert!(matches!(pending, Err(RecoverError::Incomplete { .. })), "{pending:?}");
     }
