@@ -67,11 +67,17 @@ fn measured(cache: &Cache, line: &Line, commit: &str) -> Result<(String, bool)> 
         tests.passed,
         tests.failed,
         unable(&promote.said),
-        closing(&promote.said)?,
-        closing(&in_place.said)?,
-        cuts.said
+        told(closing(&promote.said)?, promote.fine),
+        told(closing(&in_place.said)?, in_place.fine),
+        told(&cuts.said, cuts.fine)
     );
     Ok((row, fine))
+}
+
+/// What a run has said, and that it has failed: it may have ended before it was through.
+fn told(said: &str, fine: bool) -> String {
+    let failed = if fine { "" } else { " (failed)" };
+    format!("{said}{failed}")
 }
 
 /// What the demonstration says of the machine's capabilities that it lacks.
@@ -155,5 +161,7 @@ mod tests {
         assert_eq!(unable(said), "swaps");
         assert_eq!(closing(said).unwrap(), "9 commits, 5 reads");
         assert!(closing("").is_err());
+        assert_eq!(told("19 cuts", false), "19 cuts (failed)");
+        assert_eq!(told("50 cuts", true), "50 cuts");
     }
 }

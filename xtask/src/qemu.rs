@@ -17,9 +17,10 @@ const OLDEST: u32 = 10;
 const PROGRAM: &str = "usr/bin/qemu-system-x86_64";
 
 /// A failing kernel stops at once, so that the run ends with the reason as the last console lines.
-/// Watchdogs are slow because an emulated CPU can stand still for many seconds.
+/// Watchdogs are slow because an emulated CPU can stand still for many seconds; so the timer isn't held to ten ticks at
+/// boot either (`check_timer`), where the kernel panics.
 const KERNEL_ARGUMENTS: &str = "console=ttyS0 loglevel=5 panic=-1 oops=panic softlockup_panic=1 \
-    sysctl.kernel.hung_task_panic=1 sysctl.kernel.watchdog_thresh=60 spl.spl_panic_halt=1 \
+    sysctl.kernel.hung_task_panic=1 sysctl.kernel.watchdog_thresh=60 no_timer_check spl.spl_panic_halt=1 \
     mitigations=off";
 
 /// The two-way channels between host and guest: socket name and device.
