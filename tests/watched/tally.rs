@@ -4,6 +4,7 @@ use std::time::Duration;
 
 /// How many problems are told in words.
 const TOLD: usize = 5;
+const MIXED: &str = "mixed: ";
 
 /// What one reader, or several, have met.
 #[derive(Debug, Default, Clone)]
@@ -23,9 +24,10 @@ pub(crate) struct Tally {
 
 impl Tally {
     pub(crate) fn problem(&mut self, problem: String) {
-        if self.problems.len() < TOLD {
-            self.problems.push(problem);
-        }
+        // However many reads have failed, what was mixed is told.
+        let at = if problem.starts_with(MIXED) { 0 } else { self.problems.len() };
+        self.problems.insert(at, problem);
+        self.problems.truncate(TOLD);
     }
 
     pub(crate) fn fail(&mut self, problem: String) {
@@ -35,7 +37,7 @@ impl Tally {
 
     pub(crate) fn mix(&mut self, problem: String) {
         self.mixed += 1;
-        self.problem(problem);
+        self.problem(format!("{MIXED}{problem}"));
     }
 
     pub(crate) fn add(&mut self, other: &Self) {
