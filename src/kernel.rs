@@ -32,6 +32,7 @@ use crate::ffi::libzfs::{LibZfs, LibZfsError};
 use crate::ffi::lzc::{DatasetKind, Lzc, LzcError, ProgramLimits, ProgramMode};
 use crate::ffi::nvlist::{DataType, NvError, NvList, NvRef, Value};
 use crate::holders::LONGEST;
+use crate::linux;
 use crate::mount;
 use crate::name::{DatasetName, SnapshotName};
 use crate::ownership::Ids;
@@ -967,10 +968,7 @@ fn no_device(errno: rustix::io::Errno) -> Fault {
 
 /// Whether the kernel is older than Linux 5.14.
 pub(crate) fn is_too_old_for_in_place() -> bool {
-    let name = rustix::system::uname();
-    let release = name.release().to_string_lossy();
-    let mut numbers = release.split(['.', '-']).map_while(|part| part.parse::<u32>().ok());
-    (numbers.next(), numbers.next()) < (Some(5), Some(14))
+    linux::is_before(5, 14)
 }
 
 /// Says it of what a program could not read, and has told by the error `EIO: NAME`, with a traceback below.

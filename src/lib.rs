@@ -59,6 +59,7 @@ mod ffi;
 mod holders;
 mod kernel;
 mod known_bugs;
+mod linux;
 mod mount;
 mod name;
 mod owner;

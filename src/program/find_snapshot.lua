@@ -16,11 +16,12 @@ for child in zfs.list.children(args["parent"]) do
         if guid == args["guid"] and createtxg == args["createtxg"] then
             return name
         end
-        rest = string.sub(child, #stem + 1)
-        id = string.match(rest, "^%-txn%-([0-9a-f]+)$") or string.match(rest, "^%-old%-([0-9a-f]+)$")
-        own = rest == "" or id and #id == 16
-        if not guid and string.sub(child, 1, #stem) == stem and own then
-            unread = name
+        if not guid and string.sub(child, 1, #stem) == stem then
+            rest = string.sub(child, #stem + 1)
+            id = string.match(rest, "^%-txn%-([0-9a-f]+)$") or string.match(rest, "^%-old%-([0-9a-f]+)$")
+            if rest == "" or id and #id == 16 then
+                unread = name
+            end
         end
     end
 end

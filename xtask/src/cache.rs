@@ -1,6 +1,7 @@
 //! What is built once and kept outside the checkout, keyed by what went into it.
 
 use std::fs::{self, File};
+use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
@@ -102,11 +103,7 @@ impl Cache {
                 let in_use = File::open(entry.path())
                     .is_ok_and(|dir| flock(dir, FlockOperation::NonBlockingLockExclusive).is_err());
                 if !in_use {
-                    // Another thread's may be removed by itself at this moment.
-                    remove_tree(&entry.path()).or_else(|error| match entry.path().exists() {
-                        true => Err(error),
-                        false => Ok(()),
-                    })?;
+                    remove_tree(&entry.path())?;
                 }
             }
         }
@@ -176,7 +173,11 @@ fn remove_tree(dir: &Path) -> Result<()> {
             bail!("{mount} is still mounted: unmount it, then remove {}", dir.display());
         }
     }
-    fs::remove_dir_all(dir).with_context(|| format!("removing {}", dir.display()))
+    match fs::remove_dir_all(dir) {
+        // A run that ends in another thread removes its own directory at any moment.
+        Err(error) if error.kind() == ErrorKind::NotFound => Ok(()),
+        removed => removed.with_context(|| format!("removing {}", dir.display())),
+    }
 }
 
 /// A short hash over `inputs`, where no two different lists run together.
@@ -193,7 +194,6 @@ fn key(inputs: &[&str]) -> String {
 mod tests {
     use std::ffi::OsString;
     use std::fs::DirEntry;
-    use std::io::ErrorKind;
 
     use super::*;
 

@@ -10,7 +10,7 @@ use crate::libtest::{Lines, Verdict, Watch};
 use crate::lines::Line;
 use crate::payload::{Payload, quote};
 use crate::suite::Suites;
-use crate::test::{exactly, failure};
+use crate::test::{exactly, failure, unable};
 use crate::vm::{Job, Machine, Stream};
 
 /// The longest that all tests in the virtual machine may take.
@@ -78,10 +78,7 @@ pub(crate) fn run(
         Ok(status) => {
             verdicts.push(failure(&format!("{}   the job (exit status {status})", line.zfs)));
         }
-        Err(error) => {
-            eprintln!("error: {error:#}");
-            verdicts.push(failure(&format!("{}   the virtual machine itself", line.zfs)));
-        }
+        Err(error) => verdicts.push(unable(line, "the virtual machine itself", &error)),
     }
     Ok(verdicts)
 }

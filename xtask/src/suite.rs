@@ -24,6 +24,7 @@ const CORE: &[&str] = &[
     "capabilities::",
     "commit::",
     "container::",
+    "endurance::a_target_is_swapped",
     "fence::",
     "ffi::",
     "held::",
@@ -166,14 +167,17 @@ fn list(root: &Root, artefact: &Artefact, for_guest: bool) -> Result<Vec<String>
 mod tests {
     use super::*;
 
-    #[test]
-    fn on_other_lines_runs_what_is_named_and_what_is_nowhere_is_told() {
-        let suite = |target: &str, names: &[&str]| Suite {
+    fn suite(target: &str, names: &[&str]) -> Suite {
+        Suite {
             program: PathBuf::new(),
             target: target.to_owned(),
             for_guest: true,
             names: names.iter().map(|name| (*name).to_owned()).collect(),
-        };
+        }
+    }
+
+    #[test]
+    fn on_other_lines_runs_what_is_named_and_what_is_nowhere_is_told() {
         let all = Suites {
             host: vec![suite("abi", &["sizes"]), suite("zfs_txn", &["name::parse"])],
             vm: vec![
@@ -192,15 +196,9 @@ mod tests {
 
     #[test]
     fn each_test_is_in_one_part() {
-        let suite = |names: &[&str]| Suite {
-            program: PathBuf::new(),
-            target: "zfs".to_owned(),
-            for_guest: true,
-            names: names.iter().map(|name| (*name).to_owned()).collect(),
-        };
         let all = Suites {
-            host: vec![suite(&["host"])],
-            vm: vec![suite(&["a", "b", "c"]), suite(&["d"])],
+            host: vec![suite("abi", &["host"])],
+            vm: vec![suite("zfs", &["a", "b", "c"]), suite("zfs", &["d"])],
             ..Suites::default()
         };
         let names = |part: &Suites| -> Vec<_> {

@@ -6,7 +6,7 @@ use std::sync::mpsc::{self, RecvTimeoutError};
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, anyhow, bail};
+use anyhow::{Context, Error, Result, anyhow, bail};
 
 use crate::cache::Cache;
 use crate::libtest::{self, Lines, THREADS, Verdict, Watch};
@@ -60,10 +60,7 @@ pub(crate) fn run(
             match run {
                 Ok(of_line) => verdicts.extend(of_line),
                 // What has been tested elsewhere is told all the same.
-                Err(error) => {
-                    eprintln!("error: {error:#}");
-                    verdicts.push(failure(&format!("{}   its tests could not be run", line.zfs)));
-                }
+                Err(error) => verdicts.push(unable(line, "its tests could not be run", &error)),
             }
         }
     };
@@ -128,10 +125,7 @@ fn on_other(
 ) -> Result<Vec<Verdict>> {
     let machine = match machine {
         Ok(machine) => machine,
-        Err(error) => {
-            eprintln!("error: {error:#}");
-            return Ok(vec![failure(&format!("{}   the line is missing", line.zfs))]);
-        }
+        Err(error) => return Ok(vec![unable(line, "the line is missing", &error)]),
     };
     println!("OpenZFS {} on Linux {}", machine.root.zfs, machine.root.kernel);
     let part = suites.on_other_lines();
@@ -181,6 +175,12 @@ fn close(mut verdicts: Vec<Verdict>) -> ExitCode {
 
 pub(crate) fn failure(text: &str) -> Verdict {
     Verdict { failed: vec![text.to_owned()], ..Verdict::default() }
+}
+
+/// Says why something of a line could not be done, which is a failure.
+pub(crate) fn unable(line: &Line, what: &str, error: &Error) -> Verdict {
+    eprintln!("error: {error:#}");
+    failure(&format!("{}   {what}", line.zfs))
 }
 
 /// The arguments that run exactly the tests `names`.

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use std::process::Command;
 
 use super::*;
+use crate::linux;
 use crate::mount::{detached, places};
 use crate::test_pool::TestPool;
 
@@ -51,12 +52,9 @@ fn mount(args: &[&str]) {
 /// Puts a mount beneath the one at the path, the first half of a swap. Before Linux 6.5 there is no such half: the kernel
 /// refuses and changes nothing, which is told by `false`.
 fn is_put_beneath(mount: &OwnedFd, scene: &Scene) -> bool {
-    let name = rustix::system::uname();
-    let release = name.release().to_string_lossy();
-    let mut numbers = release.split(['.', '-']).map_while(|part| part.parse::<u32>().ok());
-    let knows = (numbers.next(), numbers.next()) >= (Some(6), Some(5));
+    let knows = !linux::is_before(6, 5);
     let result = put_beneath(mount, &scene.path);
-    assert_eq!(result, if knows { Ok(()) } else { Err(Errno::INVAL) }, "Linux {release}");
+    assert_eq!(result, if knows { Ok(()) } else { Err(Errno::INVAL) });
     let layers = if knows { 2 } else { 1 };
     assert_eq!((scene.read().as_str(), scene.layers()), ("old", layers));
     knows

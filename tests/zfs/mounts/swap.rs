@@ -61,10 +61,10 @@ impl Looks {
 
 #[test]
 fn no_lookup_of_a_mount_point_fails_while_commits_go_on() {
+    const COMMITS: u64 = 6;
     let scene = Scene::new();
     let target = scene.dataset("t", &[]);
     let path = scene.mounted_at(&target).unwrap();
-    const COMMITS: u64 = 6;
     let looks = thread::scope(|scope| {
         // Its end is dropped also where a commit panics.
         let (end, ended) = mpsc::channel::<()>();
